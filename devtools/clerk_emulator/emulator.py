@@ -1,0 +1,135 @@
+"""The emulator as one thing: its parts wired together and served on one port."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from devtools.clerk_emulator.api import api_app
+from devtools.clerk_emulator.api.instance import InstanceView
+from devtools.clerk_emulator.api.requests import RequestLog
+from devtools.clerk_emulator.changes import Changes
+from devtools.clerk_emulator.control import Parts, control_app
+from devtools.clerk_emulator.delivery.dispatcher import Dispatcher
+from devtools.clerk_emulator.delivery.endpoints import Endpoint
+from devtools.clerk_emulator.delivery.faults import Fault, Faults
+from devtools.clerk_emulator.delivery.messages import Message
+from devtools.clerk_emulator.events import Events
+from devtools.clerk_emulator.page import page_app
+from devtools.clerk_emulator.settings import Settings
+from devtools.clerk_emulator.state.instance import InstanceState
+
+
+class Emulator:
+    """A Clerk instance on loopback; an async context manager that serves while it is open.
+
+    Everything that can be done by HTTP can be done in the same process through :attr:`changes` (users,
+    organizations, memberships), :meth:`emit`, :attr:`faults` and :attr:`dispatcher`.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Seed the instance; nothing listens yet."""
+        self.settings = settings or Settings()
+        self.state = InstanceState(self.settings)
+        self.faults = Faults(seed=self.settings.seed)
+        self.requests = RequestLog(limit=self.settings.request_log)
+        self.view = InstanceView(instance_id=self.settings.instance_id, environment_type=self.settings.environment_type)
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self.dispatcher = Dispatcher(
+            seed=self.settings.seed,
+            log_limit=self.settings.message_log,
+            faults=self.faults,
+            behaviour=lambda: self.events.behaviour,
+        )
+        self.events = Events(
+            state=self.state,
+            dispatcher=self.dispatcher,
+            instance_id=self.settings.instance_id,
+            behaviour=self.settings.behaviour,
+        )
+        self.changes = Changes(state=self.state, events=self.events)
+        await self.dispatcher.__aenter__()
+        self._runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.settings.host, self.settings.port)
+        try:
+            await site.start()
+        except OSError:
+            await self._close()
+            raise
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop listening and drop what was not delivered."""
+        await self._close()
+
+    @property
+    def url(self) -> str:
+        """The page, and the root of everything."""
+        return f"http://{self.settings.host}:{self.port}"
+
+    @property
+    def api_url(self) -> str:
+        """The API's root without ``/v1``, as ``CLERK_API_URL`` has it."""
+        return self.url
+
+    @property
+    def secret_key(self) -> str:
+        """The API key."""
+        return self.settings.secret_key
+
+    @property
+    def instance_id(self) -> str:
+        """The instance's id."""
+        return self.settings.instance_id
+
+    def add_endpoint(self, url: str, *, secret: str | None = None) -> Endpoint:
+        """Send events to this address from now on."""
+        return self.dispatcher.add_endpoint(url, secret=secret)
+
+    def add_fault(self, fault: Fault) -> Fault:
+        """Put a fault in force."""
+        return self.faults.add(fault)
+
+    def emit(self, event_type: str, data: Any, **options: Any) -> Message:
+        """Send an event; options as in :meth:`devtools.clerk_emulator.events.Events.emit`."""
+        return self.events.emit(event_type, data, **options)
+
+    async def idle(self, *, timeout: float = 10.0) -> None:
+        """Wait until nothing is on its way; raise TimeoutError after so many seconds."""
+        if not await self.dispatcher.outstanding.idle(timeout=timeout):
+            raise TimeoutError(f"{self.dispatcher.outstanding.count} deliveries are still on their way")
+
+    def _app(self) -> web.Application:
+        parts = Parts(
+            settings=self.settings,
+            state=self.state,
+            changes=self.changes,
+            events=self.events,
+            dispatcher=self.dispatcher,
+            requests=self.requests,
+        )
+        app = web.Application()
+        app.add_subapp(
+            "/v1",
+            api_app(
+                state=self.state,
+                changes=self.changes,
+                view=self.view,
+                log=self.requests,
+                secret_key=lambda: self.secret_key,
+            ),
+        )
+        app.add_subapp("/_emulator", control_app(parts))
+        app.add_subapp("/page", page_app(parts))
+        return app
+
+    async def _close(self) -> None:
+        await asyncio.gather(self._runner.cleanup(), self.dispatcher.__aexit__(None, None, None))

@@ -1,0 +1,150 @@
+"""The instance's objects and the ways to find one: by id, by identifier, by who belongs where."""
+
+import time
+from array import array
+from collections.abc import Iterable
+from itertools import count
+
+from devtools.clerk_emulator.settings import Settings
+from devtools.clerk_emulator.state.identifiers import IdentifierSpace
+from devtools.clerk_emulator.state.population import Population, seeded_slot
+from devtools.clerk_emulator.state.records import MembershipRecord, OrganizationRecord, UserRecord
+from devtools.clerk_emulator.state.table import Table
+
+#: Numbers of ids that are given out while running start above every seeded one, and elsewhere in each run.
+_AFTER_SEEDED = 1 << 40
+
+
+class InstanceState:
+    """Users, organizations and memberships of one Clerk instance. No rules live here, only what exists."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Seed the instance."""
+        population = Population(
+            seed=settings.seed,
+            users=settings.users,
+            organizations=settings.organizations,
+            memberships=settings.memberships,
+        )
+        self.users: Table[UserRecord] = Table(
+            population.user_space, created=population.user_times, derive=population.user
+        )
+        self.organizations: Table[OrganizationRecord] = Table(
+            population.organization_space, created=population.organization_times, derive=population.organization
+        )
+        self.memberships: Table[MembershipRecord] = Table(
+            population.membership_space, created=population.membership_times, derive=population.membership
+        )
+        self._seed = settings.seed
+        self._identifications = population.identification_space
+        self._numbers = count(_AFTER_SEEDED + (time.time_ns() << 40))
+        self._other_spaces: dict[str, IdentifierSpace] = {}
+        self._identities: dict[tuple[str, str], str] = {}
+        self._of_organization = _grouped(population.membership_organizations)
+        self._of_user = _grouped(population.membership_users)
+
+    def identification_id(self, *, now_ms: int) -> str:
+        """Return a fresh ``idn_…``."""
+        return self._identifications.make(next(self._numbers), at_ms=now_ms)
+
+    def fresh_id(self, prefix: str, *, now_ms: int) -> str:
+        """Return a fresh id of a kind that has no table, such as ``sess_`` or ``msg_``."""
+        space = self._other_spaces.get(prefix)
+        if space is None:
+            space = self._other_spaces[prefix] = IdentifierSpace(prefix, seed=self._seed)
+        return space.make(next(self._numbers), at_ms=now_ms)
+
+    def user_with(self, kind: str, value: str) -> UserRecord | None:
+        """Return the user who has this ``email_address``, ``phone_number``, ``username`` or ``external_id``."""
+        identifier = self._identities.get((kind, value))
+        if identifier is not None:
+            user = self.users.get(identifier)
+            if user is not None and value in identities(user)[kind]:
+                return user
+        slot = seeded_slot(value)
+        if slot is None or not 0 <= slot < self.users.slots or not self.users.lives(slot):
+            return None
+        user = self.users.at(slot)
+        return user if value in identities(user)[kind] else None
+
+    def remember_identities(self, user: UserRecord) -> None:
+        """Make the user findable by what identifies them."""
+        for kind, values in identities(user).items():
+            for value in values:
+                self._identities[(kind, value)] = user.id
+
+    def organization(self, id_or_slug: str) -> OrganizationRecord | None:
+        """Return an organization by id or slug."""
+        found = self.organizations.get(id_or_slug)
+        return found if found is not None else self.organization_with_slug(id_or_slug)
+
+    def organization_with_slug(self, slug: str) -> OrganizationRecord | None:
+        """Return the organization that has this slug."""
+        identifier = self._identities.get(("slug", slug))
+        if identifier is not None:
+            organization = self.organizations.get(identifier)
+            if organization is not None and organization.slug == slug:
+                return organization
+        slot = seeded_slot(slug)
+        if slot is None or not 0 <= slot < self.organizations.slots or not self.organizations.lives(slot):
+            return None
+        organization = self.organizations.at(slot)
+        return organization if organization.slug == slug else None
+
+    def remember_slug(self, organization: OrganizationRecord) -> None:
+        """Make the organization findable by its slug."""
+        self._identities[("slug", organization.slug)] = organization.id
+
+    def add_membership(self, record: MembershipRecord) -> None:
+        """Insert a membership and enter it under its user and its organization."""
+        slot = self.memberships.insert(record)
+        organization, user = self.organizations.slot(record.organization_id), self.users.slot(record.user_id)
+        if organization is None or user is None:
+            raise KeyError(record.organization_id if organization is None else record.user_id)
+        self._of_organization.setdefault(organization, array("l")).append(slot)
+        self._of_user.setdefault(user, array("l")).append(slot)
+
+    def members_of(self, organization_id: str) -> list[MembershipRecord]:
+        """Return an organization's memberships, oldest first."""
+        return self._memberships(self._of_organization.get(_live(self.organizations.slot(organization_id)), ()))
+
+    def memberships_of(self, user_id: str) -> list[MembershipRecord]:
+        """Return a user's memberships, oldest first."""
+        return self._memberships(self._of_user.get(_live(self.users.slot(user_id)), ()))
+
+    def members_count(self, organization_id: str) -> int:
+        """Return the number of an organization's memberships."""
+        slots = self._of_organization.get(_live(self.organizations.slot(organization_id)), ())
+        return sum(1 for slot in slots if self.memberships.lives(slot))
+
+    def membership(self, *, organization_id: str, user_id: str) -> MembershipRecord | None:
+        """Return the membership of a user in an organization."""
+        return next((one for one in self.memberships_of(user_id) if one.organization_id == organization_id), None)
+
+    def _memberships(self, slots: Iterable[int]) -> list[MembershipRecord]:
+        return [self.memberships.at(slot) for slot in slots if self.memberships.lives(slot)]
+
+
+def identities(user: UserRecord) -> dict[str, tuple[str, ...]]:
+    """Return what identifies a user, by kind; each value belongs to one user only."""
+    return {
+        "email_address": tuple(email.address for email in user.emails),
+        "phone_number": tuple(phone.number for phone in user.phones),
+        "web3_wallet": tuple(wallet.address for wallet in user.wallets),
+        "username": (user.username,) if user.username else (),
+        "external_id": (user.external_id,) if user.external_id else (),
+    }
+
+
+def _live(slot: int | None) -> int:
+    return -1 if slot is None else slot
+
+
+def _grouped(keys: "array[int]") -> "dict[int, array[int]]":
+    groups: dict[int, array[int]] = {}
+    for slot, key in enumerate(keys):
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = array("l")
+        group.append(slot)
+    return groups
