@@ -1,0 +1,94 @@
+"""What a data folder's `postmaster.pid` tells, and which of it is still true after a crash.
+
+The file stays behind a killed server, and its number may by now be another process's. Postgres itself only asks whether
+the number lives, and then refuses to start; here the process must also stand in the data folder, as every postmaster
+does.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+POLL_SECONDS = 0.01
+
+
+def noted_pid(data: Path) -> int | None:
+    """The process id in `postmaster.pid`, whoever it belongs to by now."""
+    lines = _lines(data)
+    return abs(int(lines[0])) if lines and lines[0].strip().lstrip("-").isdigit() else None
+
+
+def live_pid(data: Path) -> int | None:
+    """The postmaster that runs on this data folder, or None."""
+    pid = noted_pid(data)
+    return pid if pid is not None and _stands_in(pid, data) else None
+
+
+def is_ready(data: Path) -> bool:
+    """Whether the postmaster says that it accepts connections (line 8; pg_ctl looks there too)."""
+    lines = _lines(data)
+    return len(lines) >= 8 and lines[7].strip() == "ready"
+
+
+def crash(pid: int, *, timeout: float) -> None:
+    """SIGKILL for a postmaster and all that it forked, as a power cut does it; returns when all are gone.
+
+    The postmaster is frozen first: it could fork, or tell its children to end in good order.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+        family = [*_children(pid), pid]
+        for member in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        wait_until_gone(family, timeout=timeout)
+
+
+def wait_until_gone(pids: list[int], *, timeout: float) -> None:
+    """Returns when none of the processes runs any more (a zombie does not); TimeoutError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while any(_runs(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes {pids} are still there after {timeout:g} s")
+        time.sleep(POLL_SECONDS)
+
+
+def _lines(data: Path) -> list[str]:
+    try:
+        return (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _stands_in(pid: int, data: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == data.resolve()
+    except OSError:
+        return not Path("/proc/self").exists() and _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not any(state == "Z" for number, _, state in _processes() if number == pid)
+
+
+def _children(pid: int) -> list[int]:
+    return [number for number, parent, _ in _processes() if parent == pid]
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        state, parent = text.rpartition(")")[2].split()[:2]
+        yield int(stat.parent.name), int(parent), state

@@ -1,0 +1,102 @@
+"""What every test may ask for: a real Postgres, a migrated database of its own, and nothing of the real world."""
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from devtools.loopback import drop_real_world, is_loopback
+from devtools.postgres import (
+    Database,
+    ForeignServer,
+    Server,
+    create_database,
+    create_logins,
+    drop_database,
+    temporary_server,
+)
+from nexus_auth.store.migrations import migrate
+
+VERSION = "NEXUS_AUTH_TEST_POSTGRES"
+"""Major version of the embedded Postgres: 18 (default), 17 or 15."""
+
+DATABASE_URL = "NEXUS_AUTH_TEST_DATABASE_URL"
+"""Where `DATABASE_URL` is kept for the fixtures, while no code under test can pick it up. Workers inherit it."""
+
+if "DATABASE_URL" in os.environ:
+    os.environ[DATABASE_URL] = os.environ["DATABASE_URL"]
+drop_real_world(os.environ)
+
+hypothesis.settings.register_profile("default", max_examples=25, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for the whole run, all workers included, so that a failure can be had again."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbelow(2**32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Printed first, and only by the controlling process."""
+    server = "the server of DATABASE_URL" if DATABASE_URL in os.environ else f"Postgres {postgres_version()}, embedded"
+    return f"{server}; --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+def postgres_version() -> int:
+    """The major version that this run is about."""
+    return int(os.environ.get(VERSION) or 18)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server | ForeignServer]:
+    """The server of this worker, or that of DATABASE_URL. No test stops or kills it: `own_server` is for that."""
+    url = os.environ.get(DATABASE_URL)
+    if url is None:
+        with temporary_server(version=postgres_version()) as server:
+            yield server
+    elif is_loopback(url):
+        yield ForeignServer(url)
+    else:
+        raise pytest.UsageError("DATABASE_URL is not on this machine: tests talk to loopback only")
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Server | ForeignServer) -> Iterator[Database]:
+    """A migrated database with logins, that tests copy and never write to."""
+    name = f"nexus_auth_template_{secrets.token_hex(4)}"
+    yield prepare(postgres, name)
+    drop_database(postgres.admin_url(), name)
+
+
+@pytest.fixture
+def database(postgres: Server | ForeignServer, template: Database) -> Iterator[Database]:
+    """A migrated, empty database of the test's own: `.admin_url`, `.url("webhook")` and the other logins, `.name`."""
+    name = f"nexus_auth_test_{secrets.token_hex(4)}"
+    create_database(postgres.admin_url(), name, template=template.name)
+    yield template.of(name)
+    drop_database(postgres.admin_url(), name)
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """An embedded server of the test's own, to be stopped, killed and started at will (fsync on)."""
+    with temporary_server(version=postgres_version()) as server:
+        yield server
+
+
+@pytest.fixture
+def own_database(own_server: Server) -> Database:
+    """A migrated database with logins on `own_server`."""
+    return prepare(own_server, "nexus_auth")
+
+
+def prepare(server: Server | ForeignServer, name: str) -> Database:
+    """Creates a database, migrates it and lets the logins in."""
+    url = create_database(server.admin_url(), name)
+    migrate(url)
+    return create_logins(url)
