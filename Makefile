@@ -1,13 +1,46 @@
-# The whole workflow. `make` alone prints help.
+# The whole workflow. `make` alone prints help. Every target that needs Python makes .venv first, once.
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+.PHONY: help install run test test-matrix lint bench mutants clean requirements checksums
 PY := .venv/bin/python
+POSTGRES ?= 18
+WORKERS ?= 2
+ARGS ?=
 
 help: ## print this help
-	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-.venv/installed: requirements/dev.txt
+install:
 	@devtools/install
 
-requirements: ## pin again what pyproject.toml asks for (versions and hashes, no addresses)
-	@devtools/pin
+run: install ## start Postgres, a Clerk of our own and the webhook service; Ctrl-C ends all of it
+	@exec $(PY) -m devtools.run
+
+test: install ## all tests on one Postgres (POSTGRES=17, ARGS="-k name"); DATABASE_URL takes another local server
+	@devtools/install npm
+	@NEXUS_AUTH_TEST_POSTGRES=$(POSTGRES) $(PY) -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+test-matrix: install ## Postgres 15, 17, 18; as root and not; below a 0700 home; two checkouts at once
+	@.ci/test-matrix
+
+lint: install ## ruff, mypy, import contracts, shellcheck, checksums of the migrations
+	@.ci/lint
+
+bench: install ## measure: events per second, latencies, time to the visible row
+	@$(PY) -m bench $(ARGS)
+
+mutants: install ## break one promise after the other and see a test turn red
+	@$(PY) -m devtools.mutants $(ARGS)
+
+clean: ## remove .venv and all data of this checkout
+	@if [ -x $(PY) ]; then $(PY) -m devtools.postgres; fi
+	@rm -rf .venv .run .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build
+	@rm -rf devtools/clerk_emulator/sdk/node_modules *.egg-info
+
+requirements: install ## pin again what pyproject.toml asks for (ARGS=--upgrade: the newest)
+	@devtools/pin $(ARGS)
+
+checksums: install ## note the migrations' checksums, write their copies for Supabase
+	@sha256sum sql/migrations/*.sql > sql/CHECKSUMS
+	@$(PY) -m devtools.supabase
