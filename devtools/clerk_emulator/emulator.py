@@ -16,7 +16,7 @@ from devtools.clerk_emulator.delivery.endpoints import Endpoint
 from devtools.clerk_emulator.delivery.faults import Fault, Faults
 from devtools.clerk_emulator.delivery.messages import Message
 from devtools.clerk_emulator.events import Events
-from devtools.clerk_emulator.page import page_app
+from devtools.clerk_emulator.page import add_page
 from devtools.clerk_emulator.settings import Settings
 from devtools.clerk_emulator.state.instance import InstanceState
 
@@ -128,7 +128,7 @@ class Emulator:
             ),
         )
         app.add_subapp("/_emulator", control_app(parts))
-        app.add_subapp("/page", page_app(parts))
+        add_page(app, parts)
         return app
 
     async def _close(self) -> None:

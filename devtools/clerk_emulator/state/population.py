@@ -5,6 +5,7 @@ reading the slot back instead of by a dictionary.
 """
 
 import re
+import unicodedata
 from array import array
 
 from devtools.clerk_emulator.state import names
@@ -36,6 +37,11 @@ def creation_times(count: int, *, seed: int) -> "array[int]":
     step = max(SEEDED_SPAN_MS // max(count, 1), 2)
     salt = (seed * 0x9E3779B97F4A7C15) | 1
     return array("q", [SEEDED_FROM_MS + slot * step + (slot * salt >> 20) % (step // 2 + 1) for slot in range(count)])
+
+
+def _ascii(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z]+", ".", plain).strip(".") or "person"
 
 
 def seeded_slot(identifier: str) -> int | None:
@@ -77,7 +83,7 @@ class Population:
         draw = Draw(self._seed, 1, slot)
         created = self.user_times[slot]
         first, last = draw.pick(names.FIRST), draw.pick(names.LAST)
-        ascii_name = re.sub(r"[^a-z]+", ".", f"{first} {last}".lower()).strip(".") or "person"
+        ascii_name = _ascii(f"{first} {last}")
         address = f"{ascii_name}.{slot}@{draw.pick(names.DOMAIN)}"
         updated = created + 1 + draw.below(20 * DAY_MS)
         signed_in = created + draw.below(updated - created)
