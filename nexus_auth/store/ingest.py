@@ -1,0 +1,286 @@
+"""Group commit: many deliveries share one transaction, and none is acknowledged before it is on disk.
+
+While one transaction commits, the next batch gathers; no timer, so a lone event waits for nobody. Lanes by object id use
+more than one core of the database. Traded: a delivery shares the fate of its batch, so a batch that fails on somebody's
+data is halved until the poison stands alone; it is parked, the rest commits, and who poisons again goes to a lane apart,
+where it delays nobody.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from nexus_auth.clerk.envelope import Event
+from nexus_auth.clerk.version import WEBHOOK
+
+INGEST = "select clerk_private.ingest($1::clerk_private.delivery[], $2::clerk_private.change[])"
+
+POISON_CLASSES = frozenset({"21", "22", "23", "54", "P0", "XX"})
+"""SQLSTATE classes that the same bytes will meet again: cardinality, data, integrity, limits, a trigger's own error."""
+RETRY_STATES = frozenset({"40001", "40P01"})
+RETRIES = 5
+REMEMBERED_POISONERS = 1_000
+
+Change = tuple[str, str, str | None, int, int, int, str, str, str | None]
+"""clerk_private.change: kind, id, buried_by, updated_at, observed_at, source_rank, svix_id, source, object."""
+
+
+class Unavailable(Exception):
+    """Not stored: no database, no room, or shutting down. The sender must deliver again; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One verified request and what was read from it."""
+
+    svix_id: str
+    svix_timestamp: str
+    """As received: with the other two headers and the body the signature can be computed again."""
+    signature: str
+    secret: str
+    """Fingerprint of the secret that verified it."""
+    event: Event
+    body_hmac: bytes | None
+    """HMAC-SHA256 of the signed bytes where the stored body is not these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction did, for whoever counts."""
+
+    rows: int
+    seconds: float
+    failed: bool
+
+
+async def _pass(_name: str) -> None:
+    """A failpoint where nothing is planted."""
+
+
+class GroupCommit:
+    """Stores deliveries; `submit` returns when its transaction has committed.
+
+    `lanes` transactions run at once, each with up to `batch_rows` deliveries or `batch_bytes`; beyond `queue_rows` or
+    `queue_bytes` waiting, `submit` refuses. `failpoint` is awaited before and after each commit (tests stop there).
+    """
+
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        *,
+        lanes: int = 2,
+        batch_rows: int = 500,
+        batch_bytes: int = 4 * 2**20,
+        queue_rows: int = 5_000,
+        queue_bytes: int = 64 * 2**20,
+        observe: Callable[[Batch], None] | None = None,
+        failpoint: Callable[[str], Awaitable[None]] = _pass,
+    ) -> None:
+        """Takes a pool with a connection for every lane and one more for the lane apart."""
+        self._pool = pool
+        self._batch_rows = batch_rows
+        self._batch_bytes = batch_bytes
+        self._queue_rows = queue_rows
+        self._queue_bytes = queue_bytes
+        self._observe = observe
+        self._failpoint = failpoint
+        self._queues: list[deque[_Waiting]] = [deque() for _ in range(lanes + 1)]
+        self._wakes = [asyncio.Event() for _ in range(lanes + 1)]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._poisoners: OrderedDict[str, None] = OrderedDict()
+        self._bytes = 0
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that no transaction has taken yet."""
+        return sum(map(len, self._queues))
+
+    def start(self) -> None:
+        """Starts the lanes in the running event loop."""
+        self._tasks = [asyncio.create_task(self._run(lane)) for lane in range(len(self._queues))]
+
+    async def submit(self, delivery: Delivery) -> str:
+        """What became of it: created, updated, unchanged, stale, deleted, buried, incomplete, waiting, kept, parked, seen.
+
+        Raises `Unavailable`; what then became of it is unknown, and delivering it again is harmless.
+        """
+        size = len(delivery.event.body)
+        if self._closed:
+            raise Unavailable("shutting down")
+        if self.waiting >= self._queue_rows or self._bytes + size > self._queue_bytes:
+            raise Unavailable("too many events are waiting for the database")
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        key = delivery.event.id or delivery.svix_id
+        lane = len(self._queues) - 1 if key in self._poisoners else hash(key) % (len(self._queues) - 1)
+        self._bytes += size
+        self._queues[lane].append(_Waiting(delivery, future))
+        self._wakes[lane].set()
+        return await future
+
+    async def close(self) -> None:
+        """Refuses what comes from now on and returns when all that was accepted is stored or refused."""
+        self._closed = True
+        for wake in self._wakes:
+            wake.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _run(self, lane: int) -> None:
+        queue, wake = self._queues[lane], self._wakes[lane]
+        alone = lane == len(self._queues) - 1
+        while True:
+            if not queue:
+                if self._closed:
+                    return
+                wake.clear()
+                await wake.wait()
+                continue
+            batch = self._take(queue, most=1 if alone else self._batch_rows)
+            started = time.monotonic()
+            failed = False
+            try:
+                async with self._pool.acquire() as connection:
+                    await self._store(connection, batch)
+            except Exception as error:  # whatever it was, the waiters must hear that nothing is promised
+                failed = True
+                for waiting in batch:
+                    waiting.fail(Unavailable(_reason(error)))
+            if self._observe is not None:
+                self._observe(Batch(rows=len(batch), seconds=time.monotonic() - started, failed=failed))
+
+    def _take(self, queue: "deque[_Waiting]", *, most: int) -> "list[_Waiting]":
+        batch: list[_Waiting] = []
+        size = 0
+        while queue and len(batch) < most and (not batch or size < self._batch_bytes):
+            waiting = queue.popleft()
+            size += len(waiting.delivery.event.body)
+            batch.append(waiting)
+        self._bytes -= size
+        return batch
+
+    async def _store(self, connection: Any, batch: "list[_Waiting]") -> None:
+        await self._failpoint("ingest.gathered")
+        try:
+            outcomes = await _ingest(connection, [waiting.delivery for waiting in batch])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OverflowError) as error:
+            if not _is_poison(error):
+                raise
+            if len(batch) == 1:
+                await self._park(connection, batch[0], error)
+                return
+            middle = len(batch) // 2
+            await self._store(connection, batch[:middle])
+            await self._store(connection, batch[middle:])
+            return
+        await self._failpoint("ingest.committed")
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            waiting.done(outcome)
+
+    async def _park(self, connection: Any, waiting: "_Waiting", error: Exception) -> None:
+        key = waiting.delivery.event.id or waiting.delivery.svix_id
+        self._poisoners[key] = None
+        self._poisoners.move_to_end(key)
+        if len(self._poisoners) > REMEMBERED_POISONERS:
+            self._poisoners.popitem(last=False)
+        outcomes = await _ingest(connection, [waiting.delivery], parked_because=describe(error))
+        waiting.done(outcomes[0])
+
+
+class _Waiting:
+    __slots__ = ("delivery", "future")
+
+    def __init__(self, delivery: Delivery, future: "asyncio.Future[str]") -> None:
+        self.delivery = delivery
+        self.future = future
+
+    def done(self, outcome: str) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def change_of(event: Event, *, svix_id: str, source: str) -> Change | None:
+    """What an event changes, for clerk_private.apply(); None where it changes nothing."""
+    if event.state != "applied" or event.kind is None or event.id is None:
+        return None
+    buried_by = "event" if event.deleted else None
+    return (
+        event.kind,
+        event.id,
+        buried_by,
+        event.updated_at,
+        event.observed_at,
+        WEBHOOK,
+        svix_id,
+        source,
+        event.object_json,
+    )
+
+
+def describe(error: Exception) -> str:
+    """An error of the database without any value out of the event: messages quote what they could not read."""
+    state = getattr(error, "sqlstate", None) or "client"
+    constraint = getattr(error, "constraint_name", None)
+    where = getattr(error, "column_name", None) or constraint
+    return f"{type(error).__name__} ({state})" + (f" at {where}" if where else "")
+
+
+async def _ingest(
+    connection: Any, deliveries: Sequence[Delivery], *, parked_because: str | None = None
+) -> Iterable[str]:
+    rows = [_row(delivery, parked_because=parked_because) for delivery in deliveries]
+    changes = [
+        None
+        if parked_because
+        else change_of(delivery.event, svix_id=delivery.svix_id, source="webhook")
+        for delivery in deliveries
+    ]
+    for attempt in range(RETRIES):
+        try:
+            outcomes: Iterable[str] = await connection.fetchval(INGEST, rows, changes)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate not in RETRY_STATES or attempt == RETRIES - 1:
+                raise
+        else:
+            return outcomes
+    raise AssertionError("unreachable")
+
+
+def _row(delivery: Delivery, *, parked_because: str | None) -> tuple[Any, ...]:
+    event = delivery.event
+    return (
+        delivery.svix_id,
+        delivery.svix_timestamp,
+        delivery.signature,
+        delivery.secret,
+        event.type,
+        event.instance_id,
+        event.observed_at,
+        event.kind,
+        event.id,
+        event.subjects,
+        "parked" if parked_because else event.state,
+        parked_because or event.error,
+        event.body,
+        delivery.body_hmac,
+    )
+
+
+def _is_poison(error: Exception) -> bool:
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] in POISON_CLASSES
+    return isinstance(error, ValueError | OverflowError)  # what asyncpg could not encode
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, asyncpg.PostgresError):
+        return f"the database refused: {describe(error)}"
+    return f"the database is away: {type(error).__name__}"

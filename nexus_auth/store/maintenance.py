@@ -1,0 +1,49 @@
+"""What must be done now and then: partitions, unfinished deletions, and the numbers that alerts look at."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits, in rows."""
+
+    parked: int
+    waiting: int
+    burying: int
+    blocking_constraints: tuple[str, ...]
+    """Foreign keys of others that hold a typed row which should be gone."""
+    default_rows: int
+    """Rows of the inbox without a partition of their own: maintenance has not run."""
+    overdue_partitions: int
+    """Partitions past keeping that still hold parked or waiting events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What one call of `maintain` did; all zero where another one was at it."""
+
+    created: int
+    moved: int
+    dropped: int
+    overdue: int
+    forgotten: int
+
+
+async def maintain(connection: Any) -> Maintained:
+    """Makes partitions ahead, moves what came before its partition, drops what is past keeping."""
+    row = await connection.fetchrow("select * from clerk_private.maintain()")
+    return Maintained(**dict(row))
+
+
+async def bury(connection: Any) -> int:
+    """Goes on with deletions that one transaction could not finish; answers how many are left."""
+    left: int = await connection.fetchval("select clerk_private.bury()")
+    return left
+
+
+async def backlog(connection: Any) -> Backlog:
+    """Counts what waits."""
+    row = dict(await connection.fetchrow("select * from clerk_private.backlog()"))
+    row["blocking_constraints"] = tuple(row["blocking_constraints"] or ())
+    return Backlog(**row)
