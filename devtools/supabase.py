@@ -1,7 +1,7 @@
 """Writes `sql/supabase/migrations`: the same migrations for people who apply them with `supabase db push`.
 
-Supabase's runner knows no `-- migrate:down` and would run what stands below it. It also promises no transaction, and outside
-one `set local role` does nothing: every table would belong to whoever runs the file. Hence begin and commit.
+Supabase's runner knows no `-- migrate:down` and would run what stands below it. It also promises no transaction, and
+outside one `set local role` does nothing: every table would belong to whoever runs the file. Hence begin and commit.
 
     python -m devtools.supabase           writes the copies
     python -m devtools.supabase --check   exits with 1 and says so where they are not up to date

@@ -72,18 +72,24 @@ def _runs(folder: Path, account: Account | None) -> bool:
 
 
 def _copy(installation: Path, target: Path) -> Path:
+    """Copies the wheel's own shared libraries too: they lie beside the package, found by their relative path."""
+    package = installation.parent
+    libraries = package.with_name(f"{package.name}.libs")
     make_folder(target.parent, mode=0o755)
     with (target.parent / "copy.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
             unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=target.parent))
             try:
-                shutil.copytree(installation, unfinished / "copy", symlinks=True)
-                _open_to_all(unfinished / "copy")
-                (unfinished / "copy").rename(target)
+                copy = unfinished / "copy"
+                shutil.copytree(installation, copy / package.name / installation.name, symlinks=True)
+                if libraries.is_dir():
+                    shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+                _open_to_all(copy)
+                copy.rename(target)
             finally:
                 shutil.rmtree(unfinished)
-    return target
+    return target / package.name / installation.name
 
 
 def _open_to_all(copy: Path) -> None:

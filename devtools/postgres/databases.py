@@ -1,7 +1,7 @@
 """Databases and logins on a server, ours or another, reached by an administrator's URL.
 
 Everything here is synchronous, so that fixtures and `make run` can call it from anywhere, inside a running event loop
-too.
+too. The driver is imported where it is used: starting a server takes nothing but the standard library.
 """
 
 import asyncio
@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-import asyncpg
+if TYPE_CHECKING:
+    import asyncpg
 
 SERVICES = ("webhook", "reconciler", "worker", "cli")
 """Each has a login `<prefix><service>_login`, granted exactly its group `<prefix><service>`."""
@@ -23,7 +24,7 @@ APP_GROUPS = ("authenticated", "anon")
 """What `app_login` may become: the stand-in for a product team's backend or PostgREST."""
 
 LOGINS_LOCK = 7_283_011
-"""Advisory lock (any number of our own) in the administrator's database: roles belong to the whole server."""
+"""Advisory lock (any number of our own): in database `postgres` for roles, which belong to the whole server."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,15 @@ def create_logins(admin_url: str, *, role_prefix: str = "clerk_") -> Database:
     The groups must be there: migrate first. Idempotent, also for two callers at once.
     """
     database = Database(admin_url=admin_url, role_prefix=role_prefix)
-    statements = [f"select pg_advisory_xact_lock({LOGINS_LOCK})"]
+    lock = f"select pg_advisory_xact_lock({LOGINS_LOCK})"
+    statements, grants = [lock], [lock]
     for service in (*SERVICES, "app"):
         login = login_name(service, role_prefix=role_prefix)
         groups = APP_GROUPS if service == "app" else (f"{role_prefix}{service}",)
         statements += _login_statements(login, password=login_password(admin_url, login), groups=groups)
-    grants = [
-        f"grant connect on database {_identifier(database.name)} to {login_name(service, role_prefix=role_prefix)}"
-        for service in (*SERVICES, "app")
-    ]
+        grants.append(f"grant connect on database {_identifier(database.name)} to {_identifier(login)}")
     execute(_with_database(admin_url, "postgres"), "; ".join(statements))
-    execute(admin_url, *grants)
+    execute(admin_url, "; ".join(grants))
     return database
 
 
@@ -121,10 +120,10 @@ def execute(url: str, *statements: str) -> None:
     _in_a_thread(run())
 
 
-def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
+def fetch(url: str, query: str, *arguments: object) -> "list[asyncpg.Record]":
     """Runs one query and answers its rows."""
 
-    async def run() -> list[asyncpg.Record]:
+    async def run() -> "list[asyncpg.Record]":
         async with _connection(url) as connection:
             return list(await connection.fetch(query, *arguments))
 
@@ -133,7 +132,9 @@ def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
 
 
 @asynccontextmanager
-async def _connection(url: str) -> AsyncIterator[asyncpg.Connection]:
+async def _connection(url: str) -> "AsyncIterator[asyncpg.Connection]":
+    import asyncpg
+
     connection = await asyncpg.connect(url)
     try:
         yield connection

@@ -118,21 +118,19 @@ class Server:
                 if self._launch(port, deadline=time.monotonic() + timeout):
                     return self
         except BaseException:
-            self.stop()
+            self.release()
             raise
-        self.stop()
+        self.release()
         raise ServerFailed("no free port found")
 
     def stop(self) -> None:
-        """Fast shutdown: sessions are cut, a checkpoint is written. Harmless where nothing runs; the data stays."""
+        """Fast shutdown: sessions are cut, a checkpoint is written. Harmless where nothing runs; we keep the folder."""
         if self._watchdog is not None and self._watchdog.stdin is not None:
             self._watchdog.stdin.close()
             self._watchdog.wait()
             self._watchdog = None
         if self._lock is not None:
             self._stop_orphan()
-            self._lock.close()
-            self._lock = None
         if self._short_folder is not None:
             self._short_folder.cleanup()
             self._short_folder = None
@@ -156,14 +154,15 @@ class Server:
         self.claim()
         self.stop()
         shutil.rmtree(self.home)
+        self.release()
 
     def __enter__(self) -> Self:
         """Starts the server."""
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Stops the server."""
-        self.stop()
+        """Stops the server and releases its folder."""
+        self.release()
 
     def claim(self) -> None:
         """Makes the folder and takes it for this process, without a start; `ServerFailed` where another has it."""
@@ -182,6 +181,13 @@ class Server:
         lock.write(str(os.getpid()))
         lock.flush()
         self._lock = lock
+
+    def release(self) -> None:
+        """Stops the server and leaves its folder to others; the end of the process does the same."""
+        self.stop()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _stop_orphan(self) -> None:
         """With the lock in our hands, a server that still runs has lost its owner: it is stopped."""
