@@ -7,6 +7,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from devtools.clerk_emulator.api import api_app
+from devtools.clerk_emulator.api.door import Observer
 from devtools.clerk_emulator.api.instance import InstanceView
 from devtools.clerk_emulator.api.requests import RequestLog
 from devtools.clerk_emulator.changes import Changes
@@ -28,8 +29,9 @@ class Emulator:
     organizations, memberships), :meth:`emit`, :attr:`faults` and :attr:`dispatcher`.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        """Seed the instance; nothing listens yet."""
+    def __init__(self, settings: Settings | None = None, *, observe: Observer | None = None) -> None:
+        """Seed the instance; nothing listens yet. ``observe`` is shown every answer of the API."""
+        self._observe = observe
         self.settings = settings or Settings()
         self.state = InstanceState(self.settings)
         self.faults = Faults(seed=self.settings.seed)
@@ -124,7 +126,8 @@ class Emulator:
                 changes=self.changes,
                 view=self.view,
                 log=self.requests,
-                secret_key=lambda: self.secret_key,
+                secret_key=self.secret_key,
+                observe=self._observe,
             ),
         )
         app.add_subapp("/_emulator", control_app(parts))

@@ -237,7 +237,14 @@ def _passkey(record: PasskeyRecord) -> Json:
         "object": "passkey",
         "name": record.name,
         "last_used_at": record.last_used_at,
-        "verification": None,
+        "verification": {
+            "object": "verification_passkey",
+            "status": "verified",
+            "strategy": "passkey",
+            "nonce": "nonce",
+            "attempts": None,
+            "expire_at": None,
+        },
     }
 
 

@@ -12,6 +12,9 @@ from devtools.clerk_emulator import jsontext
 from devtools.clerk_emulator.api.requests import RequestEntry, RequestLog
 from devtools.clerk_emulator.clerk_errors import ClerkError
 
+#: Is shown every answer: method, route, status, body.
+Observer = Callable[[str, str, int, bytes], None]
+
 VERSION_HEADER = "Clerk-API-Version"
 VERSION_QUERY = "__clerk_api_version"
 VERSIONS = ("2021-02-05", "2024-10-01", "2025-03-12", "2025-04-10", "2025-11-10", "2026-05-12")
@@ -30,7 +33,7 @@ def json_answer(value: object, *, status: int = 200) -> web.Response:
     return web.Response(body=jsontext.encode(value), status=status, content_type="application/json")
 
 
-def door(*, log: RequestLog, secret_key: Callable[[], str]) -> Middleware:
+def door(*, log: RequestLog, secret_key: str, observe: Observer | None) -> Middleware:
     """Return the middleware."""
 
     @web.middleware
@@ -38,7 +41,7 @@ def door(*, log: RequestLog, secret_key: Callable[[], str]) -> Middleware:
         at_ms, began = time.time() * 1000, time.perf_counter()
         trace_id = secrets.token_hex(16)
         try:
-            _check_key(request, secret_key())
+            _check_key(request, secret_key)
             _check_version(request)
             answer = await handler(request)
         except ClerkError as error:
@@ -47,18 +50,21 @@ def door(*, log: RequestLog, secret_key: Callable[[], str]) -> Middleware:
             answer = json_answer(_of_http(error, request).body(trace_id=trace_id), status=error.status)
         answer.headers["X-Clerk-Trace-Id"] = trace_id
         resource = request.match_info.route.resource
+        route = resource.canonical if resource else ""
         log.add(
             RequestEntry(
                 at_ms=at_ms,
                 method=request.method,
-                route=resource.canonical if resource else "",
+                route=route,
                 path=request.path,
                 query=request.query_string,
                 status=answer.status,
                 duration_ms=(time.perf_counter() - began) * 1000,
-                version=version(request),
+                version=request.headers.get(VERSION_HEADER, request.query.get(VERSION_QUERY)),
             )
         )
+        if observe and isinstance(answer, web.Response) and isinstance(answer.body, bytes):
+            observe(request.method, route, answer.status, answer.body)
         return answer
 
     return pass_through

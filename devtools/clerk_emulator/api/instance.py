@@ -1,6 +1,6 @@
 """``/v1/instance`` and ``/v1/jwks``."""
 
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from aiohttp import web
@@ -10,15 +10,18 @@ from jwt.algorithms import RSAAlgorithm
 from devtools.clerk_emulator.api.door import json_answer
 
 
-@dataclass(frozen=True)
 class InstanceView:
-    """What the instance says of itself; the key pair signs session tokens."""
+    """What the instance says of itself, and the key pair that signs session tokens."""
 
-    instance_id: str
-    environment_type: str
-    private_key: rsa.RSAPrivateKey = field(
-        default_factory=lambda: rsa.generate_private_key(public_exponent=65_537, key_size=2_048), repr=False
-    )
+    def __init__(self, *, instance_id: str, environment_type: str) -> None:
+        """Speak for this instance."""
+        self.instance_id = instance_id
+        self.environment_type = environment_type
+
+    @cached_property
+    def private_key(self) -> rsa.RSAPrivateKey:
+        """The signing key; made when it is first asked for, since that takes a while."""
+        return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
     def instance(self) -> dict[str, Any]:
         """Return an Instance."""

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from devtools.clerk_emulator.control import endpoints, events, faults, instance
+from devtools.clerk_emulator.control.commands import say_why
 from devtools.clerk_emulator.control.loopback import loopback_only
 from devtools.clerk_emulator.control.parts import Parts
 
@@ -11,7 +12,7 @@ __all__ = ["Parts", "control_app", "loopback_only"]
 
 def control_app(parts: Parts) -> web.Application:
     """Return the application that answers under ``/_emulator``."""
-    app = web.Application(middlewares=[loopback_only], client_max_size=32 << 20)
+    app = web.Application(middlewares=[loopback_only, say_why], client_max_size=32 << 20)
     instance.add_routes(app, parts)
     endpoints.add_routes(app, parts)
     events.add_routes(app, parts)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from devtools.clerk_emulator import jsontext
 from devtools.clerk_emulator.clerk_errors import ClerkError
@@ -16,7 +17,18 @@ def answer(value: object, *, status: int = 200) -> web.Response:
 def refuse(status: int, reason: str) -> web.HTTPException:
     """Return an exception whose answer says in JSON what is wrong."""
     kinds = {400: web.HTTPBadRequest, 404: web.HTTPNotFound}
-    return kinds[status](body=jsontext.encode({"error": reason}), content_type="application/json")
+    return kinds[status](text=jsontext.encode({"error": reason}).decode(), content_type="application/json")
+
+
+@web.middleware
+async def say_why(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what a command's values cannot mean into an HTTP 400 with the reason."""
+    try:
+        return await handler(request)
+    except ClerkError as error:
+        raise refuse(400, error.long_message) from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise refuse(400, str(error)) from None
 
 
 async def command(request: web.Request, *, allowed: frozenset[str] | set[str]) -> dict[str, Any]:
@@ -49,8 +61,3 @@ def number(request: web.Request, name: str, default: float) -> float:
         return float(request.query.get(name, default))
     except ValueError:
         raise refuse(400, f"{name} is a number") from None
-
-
-def of_clerk(error: ClerkError) -> web.HTTPException:
-    """Return the HTTP 400 for what Clerk's rules refuse."""
-    return refuse(400, error.long_message)

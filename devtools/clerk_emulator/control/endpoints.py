@@ -26,12 +26,9 @@ def add_routes(app: web.Application, parts: Parts) -> None:
 
     async def create(request: web.Request) -> web.Response:
         wanted = await command(request, allowed={"url", "secret", "types", "enabled"})
-        try:
-            endpoint = dispatcher.add_endpoint(
-                wanted.get("url", ""), secret=wanted.get("secret"), types=wanted.get("types", ())
-            )
-        except ValueError as error:
-            raise refuse(400, str(error)) from None
+        endpoint = dispatcher.add_endpoint(
+            wanted.get("url", ""), secret=wanted.get("secret"), types=wanted.get("types", ())
+        )
         endpoint.enabled = bool(wanted.get("enabled", True))
         return shown(endpoint, status=201)
 
@@ -51,10 +48,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
         endpoint = named(request)
         wanted = await command(request, allowed={"secret", "keep_old_seconds"})
         keep = float(wanted.get("keep_old_seconds", OLD_SECRET_SECONDS))
-        try:
-            endpoint.rotate(wanted.get("secret") or dispatcher.new_secret(), now_ms=now_ms(), keep_old_seconds=keep)
-        except ValueError as error:
-            raise refuse(400, str(error)) from None
+        endpoint.rotate(wanted.get("secret") or dispatcher.new_secret(), now_ms=now_ms(), keep_old_seconds=keep)
         return shown(endpoint)
 
     async def delete(request: web.Request) -> web.Response:

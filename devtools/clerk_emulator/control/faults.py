@@ -20,11 +20,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
 
     async def create(request: web.Request) -> web.Response:
         wanted = await command(request, allowed=_MEMBERS)
-        try:
-            fault = faults.add(Fault(**wanted))
-        except (TypeError, ValueError) as error:
-            raise refuse(400, str(error)) from None
-        return answer(fault.as_json(), status=201)
+        return answer(faults.add(Fault(**wanted)).as_json(), status=201)
 
     async def clear(_: web.Request) -> web.Response:
         faults.clear()

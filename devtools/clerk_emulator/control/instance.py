@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from devtools.clerk_emulator import shapes
-from devtools.clerk_emulator.control.commands import answer, command, number, refuse
+from devtools.clerk_emulator.control.commands import answer, command, number
 from devtools.clerk_emulator.control.parts import Parts
 from devtools.clerk_emulator.settings import Behaviour
 
@@ -48,10 +48,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
 
     async def change_behaviour(request: web.Request) -> web.Response:
         change = await command(request, allowed=_BEHAVIOUR)
-        try:
-            parts.events.behaviour = changed_behaviour(parts.events.behaviour, change)
-        except (TypeError, ValueError) as error:
-            raise refuse(400, str(error)) from None
+        parts.events.behaviour = changed_behaviour(parts.events.behaviour, change)
         return await show_behaviour(request)
 
     async def idle(request: web.Request) -> web.Response:

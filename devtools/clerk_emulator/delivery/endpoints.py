@@ -25,11 +25,11 @@ class SigningSecret:
     until_ms: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError (or binascii.Error, which is one) for what is no secret."""
+        """Raise ValueError for what the svix library takes for no secret."""
         try:
             Webhook(self.value)
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
+        except Exception as error:
+            raise ValueError(f"not a signing secret: {error}") from error
 
 
 @dataclass(slots=True)
