@@ -10,6 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
+import uvloop
+
 from devtools.clerk_emulator.emulator import Emulator
 from devtools.clerk_emulator.settings import Behaviour, Settings
 
@@ -34,7 +36,7 @@ def main() -> int:
             behaviour=Behaviour(retry_scale=options.retry_scale, timeout_seconds=options.timeout),
         )
         secret = _secret(options.endpoint_secret_file, variable=ENDPOINT_SECRET)
-        asyncio.run(_serve(settings, urls=options.endpoint, secret=secret))
+        uvloop.run(_serve(settings, urls=options.endpoint, secret=secret))
     except (OSError, ValueError) as error:
         print(f"clerk_emulator: {error}", file=sys.stderr)
         return 1
@@ -49,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--users", type=int, default=5_000)
     parser.add_argument("--organizations", type=int, default=200)
     parser.add_argument("--memberships", type=int, default=12_000)
-    parser.add_argument("--instance-id", default=os.environ.get("CLERK_INSTANCE_ID", ""), help="ins_…")
+    parser.add_argument("--instance-id", default="", help="ins_… (default: derived from the seed)")
     parser.add_argument("--environment-type", choices=("development", "production"), default="development")
     parser.add_argument("--secret-key-file", type=Path, help=f"file with the API key (or {SECRET_KEY})")
     parser.add_argument("--endpoint", action="append", default=[], metavar="URL", help="send events here; repeatable")

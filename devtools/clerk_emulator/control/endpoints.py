@@ -4,7 +4,7 @@ from aiohttp import web
 
 from devtools.clerk_emulator.control.commands import answer, command, refuse
 from devtools.clerk_emulator.control.parts import Parts
-from devtools.clerk_emulator.delivery.endpoints import OLD_SECRET_SECONDS, Endpoint
+from devtools.clerk_emulator.delivery.endpoints import OLD_SECRET_SECONDS, Endpoint, checked_url
 from devtools.clerk_emulator.delivery.messages import now_ms
 
 
@@ -38,7 +38,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     async def update(request: web.Request) -> web.Response:
         endpoint = named(request)
         wanted = await command(request, allowed={"url", "enabled", "types"})
-        endpoint.url = wanted.get("url", endpoint.url)
+        endpoint.url = checked_url(wanted.get("url", endpoint.url))
         endpoint.types = frozenset(wanted.get("types", endpoint.types))
         if "enabled" in wanted:
             dispatcher.enable(endpoint, enabled=bool(wanted["enabled"]))

@@ -6,7 +6,7 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
-from devtools.clerk_emulator.delivery.endpoints import Endpoint, SigningSecret, new_secret
+from devtools.clerk_emulator.delivery.endpoints import Endpoint, SigningSecret, checked_url, new_secret
 from devtools.clerk_emulator.delivery.faults import Faults
 from devtools.clerk_emulator.delivery.lane import Lane
 from devtools.clerk_emulator.delivery.messages import Delivery, Message, MessageLog, now_ms
@@ -56,12 +56,10 @@ class Dispatcher:
 
     def add_endpoint(self, url: str, *, secret: str | None = None, types: Iterable[str] = ()) -> Endpoint:
         """Add an endpoint; its secret is derived from the seed where none is given. Raises ValueError."""
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("url begins with http:// or https://")
         number = next(self._numbers)
         endpoint = Endpoint(
             id=f"ep_{number}",
-            url=url,
+            url=checked_url(url),
             secrets=(SigningSecret(secret or new_secret(seed=self._seed, number=number)),),
             types=frozenset(types),
         )
@@ -72,6 +70,7 @@ class Dispatcher:
             behaviour=self._behaviour,
             gate=self._gate,
             outstanding=self.outstanding,
+            finished=self.log.finished,
         )
         return endpoint
 
@@ -102,6 +101,8 @@ class Dispatcher:
             delivery = message.deliveries[lane.endpoint.id] = Delivery(lane.endpoint.id)
             lane.submit(message, delivery)
         self.log.add(message)
+        if not message.open_tasks:
+            self.log.finished(message)
         return message
 
     def resend(self, message: Message, *, endpoint_id: str | None = None) -> None:

@@ -17,6 +17,13 @@ def new_secret(*, seed: int, number: int) -> str:
     return "whsec_" + base64.b64encode(digest).decode()
 
 
+def checked_url(url: str) -> str:
+    """Return the address; raise ValueError for what events cannot be sent to."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("url begins with http:// or https://")
+    return url
+
+
 @dataclass(frozen=True, slots=True)
 class SigningSecret:
     """A secret and, once it was rotated out, until when (ms) it still signs."""

@@ -39,14 +39,20 @@ class Lane:
         behaviour: Callable[[], Behaviour],
         gate: asyncio.Event,
         outstanding: Outstanding,
+        finished: Callable[[Message], None],
     ) -> None:
-        """Stand ready; ``gate`` is closed while delivery pauses, ``outstanding`` counts what is not finished."""
+        """Stand ready.
+
+        ``gate`` is closed while delivery pauses; ``outstanding`` counts what is not finished; ``finished`` is told of
+        a message for which nothing is left to do.
+        """
         self.endpoint = endpoint
         self._transport = transport
         self._faults = faults
         self._behaviour = behaviour
         self._gate = gate
         self._outstanding = outstanding
+        self._finished = finished
         self._ready: deque[Task] = deque()
         self._held: list[Task] = []
         self._release: asyncio.TimerHandle | None = None
@@ -146,6 +152,8 @@ class Lane:
             task.delivery.fate = fate
         task.message.open_tasks -= 1
         self._outstanding.finished()
+        if not task.message.open_tasks:
+            self._finished(task.message)
 
     async def _send(self) -> None:
         while self._ready:

@@ -1,7 +1,7 @@
 """Messages, what became of each, and a log of bounded length."""
 
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -106,23 +106,27 @@ class Message:
 
 
 class MessageLog:
-    """The last messages; those that are still pending are never dropped."""
+    """Every pending message, and the last finished ones."""
 
     def __init__(self, *, limit: int) -> None:
-        """Keep at most ``limit`` messages, unless more of them are pending."""
+        """Keep at most ``limit`` finished messages."""
         self._limit = limit
-        self._messages: OrderedDict[str, Message] = OrderedDict()
+        self._messages: dict[str, Message] = {}
+        self._finished: deque[Message] = deque()
         self.total = 0
 
     def add(self, message: Message) -> None:
-        """Remember a message and forget the oldest finished ones above the limit."""
+        """Remember a message."""
         self._messages[message.id] = message
         self.total += 1
-        while len(self._messages) > self._limit:
-            oldest = next(iter(self._messages.values()))
-            if oldest.open_tasks:
-                return
-            del self._messages[oldest.id]
+
+    def finished(self, message: Message) -> None:
+        """Be told that nothing is left to do for a message; forget those that finished longest ago."""
+        self._finished.append(message)
+        while len(self._finished) > self._limit:
+            oldest = self._finished.popleft()
+            if not oldest.open_tasks and self._messages.get(oldest.id) is oldest:
+                del self._messages[oldest.id]
 
     def get(self, identifier: str) -> Message | None:
         """Return a remembered message."""
