@@ -9,7 +9,7 @@ where it delays nobody.
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import asyncpg
 
 from nexus_auth.clerk.envelope import Event
 from nexus_auth.clerk.version import WEBHOOK
+from nexus_auth.failpoints import Failpoint, nowhere
 
 INGEST = "select clerk_private.ingest($1::clerk_private.delivery[], $2::clerk_private.change[])"
 
@@ -58,10 +59,6 @@ class Batch:
     failed: bool
 
 
-async def _pass(_name: str) -> None:
-    """A failpoint where nothing is planted."""
-
-
 class GroupCommit:
     """Stores deliveries; `submit` returns when its transaction has committed.
 
@@ -79,7 +76,7 @@ class GroupCommit:
         queue_rows: int = 5_000,
         queue_bytes: int = 64 * 2**20,
         observe: Callable[[Batch], None] | None = None,
-        failpoint: Callable[[str], Awaitable[None]] = _pass,
+        failpoint: Failpoint = nowhere,
     ) -> None:
         """Takes a pool with a connection for every lane and one more for the lane apart."""
         self._pool = pool

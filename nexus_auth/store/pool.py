@@ -47,9 +47,7 @@ async def _keep(_connection: Any) -> None:
     """asyncpg's own reset is one more round trip for every use; nothing here changes session state."""
 
 
-async def refuse_unsafe(
-    connection: Any, *, role_prefix: str, service: str, allow_fsync_off: bool = False
-) -> None:
+async def refuse_unsafe(connection: Any, *, role_prefix: str, service: str, allow_fsync_off: bool = False) -> None:
     """Raises `UnsafeDatabase` where the login can do more than the service's listed privileges, or fsync is off.
 
     `service` is the group's name without prefix (webhook, cli, …). Objects that the list does not know are not judged:
@@ -81,10 +79,10 @@ async def refuse_unsafe(
     if others:
         names = ", ".join(row["rolname"] for row in others)
         raise UnsafeDatabase(f"login {name} may become {names}; it should be a member of {role} only")
-    known = {line.rpartition(" ")[0] for line in ALLOWED.splitlines()}
+    known = {_object(line.partition(": ")[2]) for line in ALLOWED.splitlines()}
     for who in (role, name):
         held = [row["line"] for row in await connection.fetch(LISTING, who)]
-        extra = sorted(line for line in held if line not in allowed and _object(line) in {_object(k) for k in known})
+        extra = sorted(line for line in held if line not in allowed and _object(line) in known)
         if extra:
             raise UnsafeDatabase(f"role {who} has more rights than {service} needs: {'; '.join(extra[:5])}")
     if not allow_fsync_off and await connection.fetchval("show fsync") != "on":
@@ -98,4 +96,5 @@ def allowed_lines(service: str) -> frozenset[str]:
 
 
 def _object(line: str) -> str:
-    return line.partition(": ")[2].rpartition(" ")[0] if ": " in line else line.rpartition(" ")[0]
+    """A line without its last word, the privilege."""
+    return line.rpartition(" ")[0]

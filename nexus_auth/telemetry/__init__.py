@@ -1,0 +1,1 @@
+"""What a process tells those who run it: log lines, metrics, health."""

@@ -1,0 +1,232 @@
+"""Wires the webhook service together and runs it: `python -m services.webhook`."""
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+
+import asyncpg
+import uvloop
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from nexus_auth import failpoints
+from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable
+from nexus_auth.store import instance
+from nexus_auth.store.ingest import Batch, GroupCommit
+from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
+from nexus_auth.telemetry import logs
+from nexus_auth.telemetry.health import health_application
+from services.webhook import upkeep
+from services.webhook.app import Gate, Receiver
+from services.webhook.metrics import WebhookMetrics
+from services.webhook.settings import WebhookSettings
+from services.webhook.verification import Secrets
+
+logger = logging.getLogger("services.webhook")
+
+EXIT_CONFIGURATION = 78
+"""EX_CONFIG of sysexits: starting again will not help."""
+
+CONNECT_AGAIN_SECONDS = 1.0
+
+
+class Service:
+    """One process: its ports, its pool, its lanes."""
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        """Reads the secrets; opens nothing yet. Raises ValueError where there is none."""
+        self._settings = settings
+        self._registry = CollectorRegistry()
+        self._metrics = WebhookMetrics(self._registry)
+        self._metrics.build.info({"version": version("nexus-auth")})
+        fixed = settings.signing_secret.get_secret_value() if settings.signing_secret else ""
+        self._secrets = Secrets(fixed=fixed, folder=settings.webhook_secrets_dir)
+        self._gate = Gate()
+        folder = settings.failpoints_dir
+        self._failpoint = failpoints.in_folder(folder) if folder is not None else failpoints.nowhere
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> int:
+        """Serves until SIGTERM or SIGINT, then drains; answers the exit code."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stop.set)
+        receiver = Receiver(
+            self._settings,
+            secrets=self._secrets,
+            gate=self._gate,
+            metrics=self._metrics,
+            after_outage=self._request_sweep,
+            failpoint=self._failpoint,
+        )
+        health = web.AppRunner(
+            health_application(registry=self._registry, not_ready=self._not_ready), access_log=None
+        )
+        public = web.AppRunner(
+            receiver.application(), access_log=None, auto_decompress=False, shutdown_timeout=self._settings.drain_timeout
+        )
+        await health.setup()
+        await web.TCPSite(health, self._settings.health_host, self._settings.health_port).start()
+        await public.setup()
+        site = web.TCPSite(public, self._settings.host, self._settings.port, backlog=1024)
+        await site.start()
+        logger.info("listening", extra={"port": _port(public), "health_port": _port(health)})
+        connecting = asyncio.create_task(self._connect())
+        stopping = asyncio.create_task(self._stop.wait())
+        self._tasks.append(asyncio.create_task(upkeep.watch_secrets(self._secrets, metrics=self._metrics)))
+        code = 0
+        await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done() and (error := connecting.exception()) is not None:
+            logger.error(str(error))
+            code = EXIT_CONFIGURATION
+        else:
+            await self._stop.wait()
+            connecting.cancel()
+        await self._drain(site, public)
+        await health.cleanup()
+        return code
+
+    async def _drain(self, site: web.TCPSite, public: web.AppRunner) -> None:
+        logger.info("draining", extra={"waiting": self._gate.commit.waiting if self._gate.commit else 0})
+        self._gate.draining = True
+        self._gate.closed_because = "shutting down"
+        await site.stop()
+        for task in self._tasks:
+            task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout):
+                if self._gate.commit is not None:
+                    await self._gate.commit.close()
+                await public.cleanup()
+        if self._pool is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await self._pool.close()
+        logger.info("stopped")
+
+    def _not_ready(self) -> str | None:
+        # Not the database: without a ready pod nobody is left to answer 503.
+        return self._gate.closed_because
+
+    async def _connect(self) -> None:
+        """Opens the gate once the database is reached, safe and claimed. Raises what trying again cannot mend."""
+        while True:
+            try:
+                await self._open_gate()
+            except (UnsafeDatabase, instance.WrongInstance, ClerkRefused):
+                raise
+            except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidPasswordError) as error:
+                reason = f"the database refuses this login: {error}"
+            except (asyncpg.UndefinedFunctionError, asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+                reason = "the database has no schema, or an old one: nexus-auth migrate"
+            except ClerkUnavailable as error:
+                reason = f"the Clerk instance is not known yet: {error}"
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                reason = f"the database is away: {type(error).__name__}"
+            else:
+                logger.info("ready", extra={"instance_id": self._gate.instance_id})
+                return
+            if reason != self._gate.closed_because:
+                logger.warning(reason)
+            self._gate.closed_because = reason
+            await asyncio.sleep(CONNECT_AGAIN_SECONDS)
+
+    async def _open_gate(self) -> None:
+        settings = self._settings
+        if self._pool is None:
+            self._pool = await open_pool(
+                settings.database_url.get_secret_value(),
+                role=settings.role_prefix + "webhook",
+                application="nexus-auth webhook",
+                size=settings.lanes + 3,
+            )
+        async with self._pool.acquire() as connection:
+            await refuse_unsafe(
+                connection,
+                role_prefix=settings.role_prefix,
+                service="webhook",
+                allow_fsync_off=settings.allow_fsync_off,
+            )
+            instance_id = await self._instance_id()
+            await instance.claim(connection, instance_id)
+        commit = GroupCommit(
+            self._pool,
+            lanes=settings.lanes,
+            batch_rows=settings.batch_rows,
+            queue_rows=settings.queue_rows,
+            observe=self._observe,
+            failpoint=self._failpoint,
+        )
+        commit.start()
+        self._metrics.queued.set_function(lambda: commit.waiting)
+        self._gate.instance_id, self._gate.commit, self._gate.closed_because = instance_id, commit, None
+        self._tasks.append(asyncio.create_task(upkeep.keep_house(self._pool, metrics=self._metrics)))
+        gc.freeze()
+
+    async def _instance_id(self) -> str:
+        """The configured instance, checked against the API key where there is one and Clerk answers."""
+        settings = self._settings
+        if settings.clerk_secret_key is None:
+            assert settings.clerk_instance_id is not None
+            return settings.clerk_instance_id
+        try:
+            answered = await ClerkApi(settings.clerk_api_url, settings.clerk_secret_key.get_secret_value()).instance_id()
+        except ClerkUnavailable:
+            if settings.clerk_instance_id is None:
+                raise
+            return settings.clerk_instance_id
+        if settings.clerk_instance_id not in (None, answered):
+            raise instance.WrongInstance(
+                f"CLERK_SECRET_KEY belongs to {answered}, CLERK_INSTANCE_ID says {settings.clerk_instance_id}"
+            )
+        return answered
+
+    def _observe(self, batch: Batch) -> None:
+        self._metrics.batch_seconds.observe(batch.seconds)
+        self._metrics.batch_rows.observe(batch.rows)
+        self._metrics.database_up.set(0 if batch.failed else 1)
+        if batch.failed:
+            self._metrics.batch_failures.inc()
+
+    async def _request_sweep(self) -> None:
+        assert self._pool is not None
+        async with self._pool.acquire() as connection:
+            await instance.request_sweep(connection)
+
+
+def _port(runner: web.AppRunner) -> int:
+    """The port that a runner got; the one asked for, unless that was 0."""
+    port: int = runner.addresses[0][1]
+    return port
+
+
+def main() -> int:
+    """Reads the environment and serves; exit code 78 means that the configuration is wrong."""
+    try:
+        settings = WebhookSettings()
+        logs.configure(level=settings.log_level)
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            where = ".".join(str(part) for part in problem["loc"]) or "settings"
+            print(f"webhook: {where}: {problem['msg']}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+
+    async def serve() -> int:
+        return await Service(settings).run()
+
+    try:
+        return uvloop.run(serve())
+    except (ValueError, OSError) as error:
+        print(f"webhook: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+
+
+if __name__ == "__main__":
+    sys.exit(main())

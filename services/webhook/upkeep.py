@@ -1,0 +1,69 @@
+"""What the webhook service does beside answering: secrets that change, partitions, unfinished deletions, backlog gauges.
+
+Every replica does all of it; the SQL lets one at a time through. Each round stands alone: what fails is said and tried
+again in the next.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from nexus_auth.store import maintenance
+from services.webhook.metrics import WebhookMetrics
+from services.webhook.verification import Secrets
+
+SECRETS_SECONDS = 1.0
+BACKLOG_SECONDS = 15.0
+MAINTAIN_SECONDS = 3_600.0
+
+logger = logging.getLogger(__name__)
+
+
+async def watch_secrets(secrets: Secrets, *, metrics: WebhookMetrics) -> None:
+    """Takes changed secrets over within a second or so; runs until cancelled."""
+    while True:
+        for name in secrets.webhooks:
+            metrics.secrets.labels(name).set(1)
+        await asyncio.sleep(SECRETS_SECONDS)
+        before = set(secrets.webhooks)
+        if secrets.refresh():
+            for gone in before - set(secrets.webhooks):
+                metrics.secrets.remove(gone)
+            logger.info("signing secrets changed", extra={"secrets": sorted(secrets.webhooks)})
+
+
+async def keep_house(pool: "asyncpg.Pool[asyncpg.Record]", *, metrics: WebhookMetrics) -> None:
+    """Maintains the inbox hourly, finishes deletions, shows the backlog; runs until cancelled."""
+    maintained = -MAINTAIN_SECONDS
+    while True:
+        if time.monotonic() - maintained >= MAINTAIN_SECONDS and await _try(lambda: _maintain(pool)):
+            maintained = time.monotonic()
+        await _try(lambda: _bury_and_count(pool, metrics=metrics))
+        await asyncio.sleep(BACKLOG_SECONDS)
+
+
+async def _maintain(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    async with pool.acquire() as connection:
+        done = await maintenance.maintain(connection)
+    logger.info("inbox maintained", extra={"partitions_made": done.created, "partitions_dropped": done.dropped})
+
+
+async def _bury_and_count(pool: "asyncpg.Pool[asyncpg.Record]", *, metrics: WebhookMetrics) -> None:
+    async with pool.acquire() as connection:
+        left = await maintenance.bury(connection)
+        while left and (left_now := await maintenance.bury(connection)) < left:
+            left = left_now
+        metrics.show_backlog(await maintenance.backlog(connection))
+        metrics.database_up.set(1)
+
+
+async def _try(work: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await work()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        logger.warning("upkeep failed, will try again", extra={"error": f"{type(error).__name__}: {error}"[:300]})
+        return False
+    return True

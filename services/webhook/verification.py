@@ -1,0 +1,165 @@
+"""Is this request from Clerk? Signature first; nothing of a body is looked at before.
+
+The svix library decides. It raises one error for a forged and for a stale message, and other errors for malformed
+headers, hence the reading of headers here: a stale message whose signature is right for its own timestamp means that
+our clock is off, and that Svix will give up on this endpoint: worth an alert, unlike the noise of the internet.
+"""
+
+import hmac
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from svix.webhooks import Webhook
+
+from nexus_auth.clerk.signature import fingerprint, secrets_from
+
+TOLERANCE = 300
+"""Seconds; the library's own bound, in both directions."""
+
+FAMILIES = ("svix-", "webhook-")
+"""Header names differ by sender; hosted Svix may send both."""
+
+logger = logging.getLogger(__name__)
+
+
+class Headers(Protocol):
+    """What is read of a request's headers; names are case-insensitive."""
+
+    def getall(self, key: str, default: Sequence[str]) -> Sequence[str]:
+        """Every value of a header."""
+
+
+class Rejected(Exception):
+    """Not from Clerk, or not readable as such; `reason` is for metrics, never for the answer."""
+
+    def __init__(self, reason: str) -> None:
+        """Keeps a word: missing_header, malformed_header, signature, encoding."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Stale(Rejected):
+    """Too old or too new. `genuine`: signed with our secret for its own timestamp, so a clock is wrong."""
+
+    def __init__(self, *, seconds: float, genuine: bool) -> None:
+        """`seconds`: how far the message's time lies behind ours."""
+        super().__init__("stale")
+        self.seconds = seconds
+        self.genuine = genuine
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The three headers as received, and which secret they were made with."""
+
+    svix_id: str
+    timestamp: str
+    signature: str
+    secret: str
+    """Fingerprint."""
+
+
+class Secrets:
+    """The signing secrets that are accepted now. A folder is read again when its files change; what cannot be read
+    leaves the last good set in place, said in the log."""
+
+    def __init__(self, *, fixed: str = "", folder: Path | None = None) -> None:
+        """`fixed`: secrets separated by white space. Raises ValueError where there is none or one is malformed."""
+        self._fixed = fixed
+        self._folder = folder
+        self._seen: object = None
+        self.webhooks: Mapping[str, Webhook] = {}
+        self._load()
+
+    def refresh(self) -> bool:
+        """Looks whether the folder changed; True where the set is another one now."""
+        if self._folder is None or self._state() == self._seen:
+            return False
+        before = set(self.webhooks)
+        try:
+            self._load()
+        except (OSError, ValueError) as error:
+            logger.error("signing secrets not taken over, the former stay", extra={"error": str(error)})
+            self._seen = self._state()
+            return False
+        return set(self.webhooks) != before
+
+    def _load(self) -> None:
+        text = self._fixed
+        state = self._state()
+        if self._folder is not None:
+            text += "\n" + "\n".join(file.read_text("utf-8") for file in self._files())
+        secrets = secrets_from(text)
+        if not secrets:
+            raise ValueError("there is no signing secret (whsec_…)")
+        self.webhooks = {fingerprint(secret): Webhook(secret) for secret in secrets}
+        self._seen = state
+
+    def _files(self) -> list[Path]:
+        # Kubernetes keeps what it swaps under names with a dot.
+        assert self._folder is not None
+        return sorted(file for file in self._folder.iterdir() if not file.name.startswith(".") and file.is_file())
+
+    def _state(self) -> object:
+        if self._folder is None:
+            return None
+        try:
+            return [(file.name, (stat := file.stat()).st_mtime_ns, stat.st_ino, stat.st_size) for file in self._files()]
+        except OSError as error:
+            return str(error)
+
+
+def verify(
+    body: bytes, headers: Headers, *, secrets: Mapping[str, Webhook], now: Callable[[], float] = time.time
+) -> Verified:
+    """Checks a request against every secret. Raises `Rejected`, of which `Stale` is one."""
+    failure = Rejected("missing_header")
+    for family in FAMILIES:
+        values = [headers.getall(family + name, ()) for name in ("id", "timestamp", "signature")]
+        if not all(values):
+            continue
+        try:
+            return _verify_family(body, [_single(value) for value in values], secrets=secrets, now=now())
+        except Rejected as error:
+            failure = error
+    raise failure
+
+
+def _single(values: Sequence[str]) -> str:
+    if len(values) != 1 or not values[0].isascii():
+        raise Rejected("malformed_header")
+    return values[0]
+
+
+def _verify_family(body: bytes, values: Sequence[str], *, secrets: Mapping[str, Webhook], now: float) -> Verified:
+    svix_id, timestamp, signature = values
+    try:
+        sent = float(timestamp)
+        at = datetime.fromtimestamp(sent, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Rejected("malformed_header") from None
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Rejected("encoding") from None
+    if abs(now - sent) > TOLERANCE:
+        genuine = any(_signed(webhook, svix_id, at, text, signature) for webhook in secrets.values())
+        raise Stale(seconds=now - sent, genuine=genuine)
+    headers = {"svix-id": svix_id, "svix-timestamp": timestamp, "svix-signature": signature}
+    for name, webhook in secrets.items():
+        try:
+            webhook.verify(body, headers)
+        except Exception:  # noqa: S112 - malformed base64, a missing comma: the library raises whatever it meets
+            continue
+        return Verified(svix_id, timestamp, signature, name)
+    raise Rejected("signature")
+
+
+def _signed(webhook: Webhook, svix_id: str, at: datetime, text: str, signature: str) -> bool:
+    expected = webhook.sign(svix_id, at, text)
+    return any(hmac.compare_digest(expected, given) for given in signature.split(" ") if given.isascii())
