@@ -82,7 +82,7 @@ def membership(
         "permissions": [],
         "public_metadata": {},
         "organization": organization(organization_id),
-        "public_user_data": {"user_id": user_id, "first_name": "Ada", "last_name": None, "image_url": "", "has_image": False},
+        "public_user_data": {"user_id": user_id, "first_name": "Ada", "last_name": None, "image_url": ""},
         "created_at": T0,
         "updated_at": updated_at,
     } | members

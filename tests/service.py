@@ -69,7 +69,13 @@ class WebhookService:
         with self.log.open("ab") as log:
             offset = log.tell()
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.webhook", env=self._environment, cwd=self._folder, stdout=log, stderr=log
+                sys.executable,
+                "-m",
+                "services.webhook",
+                env=self._environment,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
             )
         listening = await self.logged("listening", after=offset)
         self.url = f"http://127.0.0.1:{listening['port']}/webhooks/clerk"

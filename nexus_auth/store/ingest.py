@@ -1,23 +1,26 @@
 """Group commit: many deliveries share one transaction, and none is acknowledged before it is on disk.
 
-While one transaction commits, the next batch gathers; no timer, so a lone event waits for nobody. Lanes by object id use
-more than one core of the database. Traded: a delivery shares the fate of its batch, so a batch that fails on somebody's
-data is halved until the poison stands alone; it is parked, the rest commits, and who poisons again goes to a lane apart,
-where it delays nobody.
+While one transaction commits, the next batch gathers; no timer, so a lone event waits for nobody. Lanes by object id
+use more than one core of the database. Traded: a delivery shares the fate of its batch, so a batch that fails on
+somebody's data is halved until the poison stands alone; it is parked, the rest commits, and who poisons again goes to a
+lane apart, where it delays nobody.
 """
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
 from nexus_auth.clerk.envelope import Event
 from nexus_auth.clerk.version import WEBHOOK
 from nexus_auth.failpoints import Failpoint, nowhere
+
+logger = logging.getLogger(__name__)
 
 INGEST = "select clerk_private.ingest($1::clerk_private.delivery[], $2::clerk_private.change[])"
 
@@ -26,6 +29,14 @@ POISON_CLASSES = frozenset({"21", "22", "23", "54", "P0", "XX"})
 RETRY_STATES = frozenset({"40001", "40P01"})
 RETRIES = 5
 REMEMBERED_POISONERS = 1_000
+
+OUTCOMES = (
+    *("created", "updated", "unchanged", "stale", "deleted", "buried", "incomplete"),
+    *("waiting", "kept", "parked", "seen"),
+)
+"""Of an event that is applied; of one that is not."""
+
+Result = TypeVar("Result")
 
 Change = tuple[str, str, str | None, int, int, int, str, str, str | None]
 """clerk_private.change: kind, id, buried_by, updated_at, observed_at, source_rank, svix_id, source, object."""
@@ -103,7 +114,7 @@ class GroupCommit:
         self._tasks = [asyncio.create_task(self._run(lane)) for lane in range(len(self._queues))]
 
     async def submit(self, delivery: Delivery) -> str:
-        """What became of it: created, updated, unchanged, stale, deleted, buried, incomplete, waiting, kept, parked, seen.
+        """What became of it, one of `OUTCOMES`.
 
         Raises `Unavailable`; what then became of it is unknown, and delivering it again is harmless.
         """
@@ -165,7 +176,7 @@ class GroupCommit:
         try:
             outcomes = await _ingest(connection, [waiting.delivery for waiting in batch])
         except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OverflowError) as error:
-            if not _is_poison(error):
+            if not is_poison(error):
                 raise
             if len(batch) == 1:
                 await self._park(connection, batch[0], error)
@@ -184,8 +195,9 @@ class GroupCommit:
         self._poisoners.move_to_end(key)
         if len(self._poisoners) > REMEMBERED_POISONERS:
             self._poisoners.popitem(last=False)
-        outcomes = await _ingest(connection, [waiting.delivery], parked_because=describe(error))
-        waiting.done(outcomes[0])
+        logger.warning("parked an event", extra={"svix_id": waiting.delivery.svix_id, "why": describe(error)})
+        (outcome,) = await _ingest(connection, [waiting.delivery], parked_because=describe(error))
+        waiting.done(outcome)
 
 
 class _Waiting:
@@ -235,20 +247,22 @@ async def _ingest(
 ) -> Iterable[str]:
     rows = [_row(delivery, parked_because=parked_because) for delivery in deliveries]
     changes = [
-        None
-        if parked_because
-        else change_of(delivery.event, svix_id=delivery.svix_id, source="webhook")
+        None if parked_because else change_of(delivery.event, svix_id=delivery.svix_id, source="webhook")
         for delivery in deliveries
     ]
-    for attempt in range(RETRIES):
+    outcomes: Iterable[str] = await retried(lambda: connection.fetchval(INGEST, rows, changes))
+    return outcomes
+
+
+async def retried(transaction: Callable[[], Awaitable[Result]]) -> Result:
+    """Runs a transaction again that lost a deadlock or a serialization conflict, a few times."""
+    for _ in range(RETRIES - 1):
         try:
-            outcomes: Iterable[str] = await connection.fetchval(INGEST, rows, changes)
+            return await transaction()
         except asyncpg.PostgresError as error:
-            if error.sqlstate not in RETRY_STATES or attempt == RETRIES - 1:
+            if error.sqlstate not in RETRY_STATES:
                 raise
-        else:
-            return outcomes
-    raise AssertionError("unreachable")
+    return await transaction()
 
 
 def _row(delivery: Delivery, *, parked_because: str | None) -> tuple[Any, ...]:
@@ -271,7 +285,8 @@ def _row(delivery: Delivery, *, parked_because: str | None) -> tuple[Any, ...]:
     )
 
 
-def _is_poison(error: Exception) -> bool:
+def is_poison(error: Exception) -> bool:
+    """Whether the same bytes will fail again, whoever brings them; else it is the database's trouble."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in POISON_CLASSES
     return isinstance(error, ValueError | OverflowError)  # what asyncpg could not encode

@@ -17,7 +17,8 @@ async def claim(connection: Any, instance_id: str) -> None:
     holder = await connection.fetchval("select clerk_private.claim_instance($1)", instance_id)
     if holder != instance_id:
         raise WrongInstance(
-            f"this database belongs to {holder}, not to {instance_id}; if that claim is wrong: nexus-auth instance claim"
+            f"this database belongs to {holder}, not to {instance_id};"
+            f" if that claim is wrong: nexus-auth instance claim {instance_id}"
         )
 
 

@@ -23,21 +23,26 @@ class UnsafeDatabase(Exception):
     """The login has more rights than its service needs, or the server would lose what it commits; says which."""
 
 
-async def open_pool(database_url: str, *, role: str, application: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
-    """Opens `size` connections at most, all of them as `role`. Raises what asyncpg raises when nobody answers."""
+async def open_pool(
+    database_url: str, *, role: str, application: str, size: int, statement_seconds: float = STATEMENT_SECONDS
+) -> "asyncpg.Pool[asyncpg.Record]":
+    """Opens `size` connections at most, all of them as `role`; a statement may take `statement_seconds`.
+
+    Raises what asyncpg raises when nobody answers.
+    """
     return await asyncpg.create_pool(
         database_url,
         min_size=1,
         max_size=size,
         timeout=CONNECT_SECONDS,
-        command_timeout=STATEMENT_SECONDS + 2,
+        command_timeout=statement_seconds + 2,
         reset=_keep,
         server_settings={
             "role": role,
             "application_name": application,
             "timezone": "UTC",
             "synchronous_commit": "on",
-            "statement_timeout": str(int(STATEMENT_SECONDS * 1000)),
+            "statement_timeout": str(int(statement_seconds * 1000)),
             "jit": "off",
         },
     )

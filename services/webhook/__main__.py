@@ -66,11 +66,12 @@ class Service:
             after_outage=self._request_sweep,
             failpoint=self._failpoint,
         )
-        health = web.AppRunner(
-            health_application(registry=self._registry, not_ready=self._not_ready), access_log=None
-        )
+        health = web.AppRunner(health_application(registry=self._registry, not_ready=self._not_ready), access_log=None)
         public = web.AppRunner(
-            receiver.application(), access_log=None, auto_decompress=False, shutdown_timeout=self._settings.drain_timeout
+            receiver.application(),
+            access_log=None,
+            auto_decompress=False,  # the signature is over the bytes that came
+            shutdown_timeout=self._settings.drain_timeout,
         )
         await health.setup()
         await web.TCPSite(health, self._settings.health_host, self._settings.health_port).start()
@@ -172,20 +173,18 @@ class Service:
 
     async def _instance_id(self) -> str:
         """The configured instance, checked against the API key where there is one and Clerk answers."""
-        settings = self._settings
-        if settings.clerk_secret_key is None:
-            assert settings.clerk_instance_id is not None
-            return settings.clerk_instance_id
+        configured, key = self._settings.clerk_instance_id, self._settings.clerk_secret_key
+        if key is None:
+            return configured or ""  # the settings require one of the two
         try:
-            answered = await ClerkApi(settings.clerk_api_url, settings.clerk_secret_key.get_secret_value()).instance_id()
+            async with ClerkApi(self._settings.clerk_api_url, secret_key=key.get_secret_value()) as clerk:
+                answered = await clerk.instance_id()
         except ClerkUnavailable:
-            if settings.clerk_instance_id is None:
+            if configured is None:
                 raise
-            return settings.clerk_instance_id
-        if settings.clerk_instance_id not in (None, answered):
-            raise instance.WrongInstance(
-                f"CLERK_SECRET_KEY belongs to {answered}, CLERK_INSTANCE_ID says {settings.clerk_instance_id}"
-            )
+            return configured
+        if configured not in (None, answered):
+            raise instance.WrongInstance(f"CLERK_SECRET_KEY belongs to {answered}, CLERK_INSTANCE_ID says {configured}")
         return answered
 
     def _observe(self, batch: Batch) -> None:
@@ -196,9 +195,9 @@ class Service:
             self._metrics.batch_failures.inc()
 
     async def _request_sweep(self) -> None:
-        assert self._pool is not None
-        async with self._pool.acquire() as connection:
-            await instance.request_sweep(connection)
+        if self._pool is not None:
+            async with self._pool.acquire() as connection:
+                await instance.request_sweep(connection)
 
 
 def _port(runner: web.AppRunner) -> int:
@@ -210,7 +209,7 @@ def _port(runner: web.AppRunner) -> int:
 def main() -> int:
     """Reads the environment and serves; exit code 78 means that the configuration is wrong."""
     try:
-        settings = WebhookSettings()
+        settings = WebhookSettings.model_validate({})
         logs.configure(level=settings.log_level)
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):

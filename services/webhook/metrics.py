@@ -7,7 +7,14 @@ from nexus_auth.store.maintenance import Backlog
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1_800, 7_200, 43_200, 172_800)
-_VERBS = frozenset("created updated deleted accepted revoked pending ended removed active pastDue upcoming".split())
+_VERBS = frozenset({"created", "updated", "deleted", "accepted", "revoked", "pending", "ended", "removed"})
+
+
+_BILLING = frozenset(
+    (group, verb)
+    for group in ("subscription", "subscriptionItem")
+    for verb in ("active", "pastDue", "abandoned", "canceled", "ended", "freeTrialEnding", "incomplete", "upcoming")
+)
 
 
 class WebhookMetrics:
@@ -32,18 +39,26 @@ class WebhookMetrics:
         self.clock_skew = counter("clock_skew", "Stale events with a right signature: this machine's clock is off")
         self.clock_skew_seconds = gauge("clock_skew_seconds", "Seconds by which the last of them was off")
         self.wrong_instance = counter("wrong_instance", "Verified events of another Clerk instance, refused")
-        self.last_event = gauge("last_verified_event_timestamp_seconds", "When the last verified event came; 0 = none yet")
+        self.last_event = gauge(
+            "last_verified_event_timestamp_seconds", "When the last verified event came, 0 = none yet"
+        )
         self.lag = histogram("event_lag_seconds", "From the event at Clerk to its commit here", _LAG)
-        self.batch_seconds = histogram("batch_duration_seconds", "One transaction, waiting for a connection included", _SECONDS)
+        self.batch_seconds = histogram(
+            "batch_duration_seconds", "One transaction, waiting for a connection included", _SECONDS
+        )
         self.batch_rows = histogram("batch_rows", "Events in one transaction", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
         self.batch_failures = counter("batch_failures", "Transactions that failed; their events were answered with 503")
         self.queued = gauge("queued_events", "Events that wait for a transaction")
         self.database_up = gauge("database_up", "1 while the last transaction succeeded")
-        self.sweeps_requested = counter("sweeps_requested", "Times that events may have been missed and a sweep was asked for")
+        self.sweeps_requested = counter(
+            "sweeps_requested", "Times that events may have been missed and a sweep was asked for"
+        )
         self.parked = gauge("parked_events", "Events that could not be applied: nexus-auth inbox list --state parked")
         self.waiting = gauge("waiting_events", "Events kept until their projection exists (counted up to 100,000)")
         self.burying = gauge("unfinished_deletions", "Deleted objects whose rows are hidden but not gone yet")
-        self.blocking = gauge("blocking_constraint", "1 for a foreign key of others that holds such a row", "constraint")
+        self.blocking = gauge(
+            "blocking_constraint", "1 for a foreign key of others that holds such a row", "constraint"
+        )
         self.default_rows = gauge("unpartitioned_events", "Events stored without a partition: maintenance has not run")
         self.overdue = gauge("overdue_partitions", "Days past keeping that still hold parked or waiting events")
         self.build = Info("nexus_auth_webhook_build", "Version of this process", registry=registry)
@@ -64,4 +79,4 @@ def type_label(event_type: str) -> str:
     """The event's type where the catalogue knows it, else `other`: a label must not grow with what is sent."""
     group, _, verb = event_type.partition(".")
     known = group in ENTITIES or group in MESSAGE_GROUPS
-    return event_type if known and (verb in _VERBS or group.startswith("subscription") and verb.isalpha()) else "other"
+    return event_type if known and (verb in _VERBS or (group, verb) in _BILLING) else "other"

@@ -22,7 +22,7 @@ class WebhookSettings(ServiceSettings):
     webhook_secrets_dir: Path | None = None
     """Or a folder of them, a file may hold several; read again whenever it changes."""
     withhold_key: SecretStr | None = None
-    """Key of the HMAC that stands for a body of which parts are withheld; 32 characters at least, not in the database."""
+    """Key of the HMAC that stands for a body of which parts are withheld: 32 characters or more, never in the database."""
     withhold_key_file: Path | None = None
     keep_event_attributes: bool = False
     """Keep the IP address and user agent that Clerk sends along. They are personal data: off."""
@@ -51,9 +51,8 @@ class WebhookSettings(ServiceSettings):
         if self.clerk_instance_id is None and self.clerk_secret_key is None:
             raise ValueError("set CLERK_INSTANCE_ID, or CLERK_SECRET_KEY to ask Clerk for it")
         if len(self.withhold_bytes()) < 32:
-            raise ValueError(
-                "set NEXUS_AUTH_WITHHOLD_KEY or NEXUS_AUTH_WITHHOLD_KEY_FILE to 32 characters or more: openssl rand -hex 32"
-            )
+            wanted = "NEXUS_AUTH_WITHHOLD_KEY or NEXUS_AUTH_WITHHOLD_KEY_FILE"
+            raise ValueError(f"set {wanted} to 32 characters or more: openssl rand -hex 32")
         return self
 
     def withhold_bytes(self) -> bytes:

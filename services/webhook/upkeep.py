@@ -1,4 +1,4 @@
-"""What the webhook service does beside answering: secrets that change, partitions, unfinished deletions, backlog gauges.
+"""What the webhook service does beside answering: changed secrets, partitions, unfinished deletions, backlog gauges.
 
 Every replica does all of it; the SQL lets one at a time through. Each round stands alone: what fails is said and tried
 again in the next.

@@ -93,25 +93,26 @@ class Secrets:
         text = self._fixed
         state = self._state()
         if self._folder is not None:
-            text += "\n" + "\n".join(file.read_text("utf-8") for file in self._files())
+            text += "\n" + "\n".join(file.read_text("utf-8") for file in _files(self._folder))
         secrets = secrets_from(text)
         if not secrets:
             raise ValueError("there is no signing secret (whsec_…)")
         self.webhooks = {fingerprint(secret): Webhook(secret) for secret in secrets}
         self._seen = state
 
-    def _files(self) -> list[Path]:
-        # Kubernetes keeps what it swaps under names with a dot.
-        assert self._folder is not None
-        return sorted(file for file in self._folder.iterdir() if not file.name.startswith(".") and file.is_file())
-
     def _state(self) -> object:
         if self._folder is None:
             return None
         try:
-            return [(file.name, (stat := file.stat()).st_mtime_ns, stat.st_ino, stat.st_size) for file in self._files()]
+            stats = [(file.name, file.stat()) for file in _files(self._folder)]
+            return [(name, stat.st_mtime_ns, stat.st_ino, stat.st_size) for name, stat in stats]
         except OSError as error:
             return str(error)
+
+
+def _files(folder: Path) -> list[Path]:
+    # Kubernetes keeps what it swaps under names with a dot.
+    return sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
 
 
 def verify(

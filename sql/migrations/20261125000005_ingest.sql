@@ -126,6 +126,8 @@ begin
     v_part := 'inbox_' || pg_catalog.to_char(v_day, 'YYYYMMDD');
     continue when pg_catalog.to_regclass('clerk_private.' || v_part) is not null;
     -- Rows that came before their partition lie in the default one and would forbid it: nobody may add to them meanwhile.
+    -- The parent first: a row that was routed to the default partition, and waits for it, would find it the wrong one.
+    lock table clerk_private.inbox in share row exclusive mode;
     lock table clerk_private.inbox_default in access exclusive mode;
     execute pg_catalog.format('create table clerk_private.%I (like clerk_private.inbox including all)', v_part);
     execute pg_catalog.format('alter table clerk_private.%I enable row level security', v_part);

@@ -1,0 +1,92 @@
+begin;
+-- Roles belong to the whole server: create what is missing, never alter what exists (Supabase brings three of them).
+-- Another installation may create them at the same moment, in another database, where no advisory lock of ours reaches.
+do $$
+declare
+  r text;
+begin
+  foreach r in array array['clerk_owner', 'clerk_definer', 'clerk_writer', 'clerk_webhook', 'clerk_reconciler', 'clerk_worker',
+                           'clerk_cli', 'anon', 'authenticated', 'service_role'] loop
+    if not exists (select from pg_catalog.pg_roles where rolname = r) then
+      begin
+        execute format('create role %I nologin', r);
+      exception when duplicate_object or unique_violation then
+        null;
+      end;
+    end if;
+  end loop;
+end $$;
+
+-- From 16 on, CREATE ROLE gives its creator ADMIN but not SET; pg_has_role() is true all the same, so grant unconditionally.
+do $$
+begin
+  if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
+    execute format('grant clerk_owner, clerk_definer to %I', current_user);
+  end if;
+end $$;
+
+grant clerk_writer to clerk_webhook, clerk_reconciler, clerk_cli;
+
+-- The global form on purpose: the form with IN SCHEMA cannot take away PUBLIC's built-in EXECUTE.
+alter default privileges for role clerk_owner revoke execute on functions from public;
+alter default privileges for role clerk_definer revoke execute on functions from public;
+
+-- Reached only by our own logins and by whoever could log in before: a login of another installation on this server must not.
+-- Supabase's own roles live from PUBLIC's CONNECT; there we leave it.
+do $$
+declare
+  r name;
+  mine constant name[] := array['clerk_owner', 'clerk_writer', 'clerk_worker', 'clerk_webhook', 'clerk_reconciler', 'clerk_cli'];
+begin
+  if exists (select from pg_catalog.pg_roles where rolname in ('supabase_admin', 'supabase_auth_admin'))
+     or not (select pg_catalog.pg_has_role(d.datdba, 'member') from pg_catalog.pg_database d where d.datname = current_database()) then
+    return;
+  end if;
+  for r in
+    select l.rolname from pg_catalog.pg_roles l
+    where l.rolcanlogin and not l.rolsuper and not exists (
+      select from pg_catalog.pg_auth_members m
+      join pg_catalog.pg_roles g on g.oid = m.roleid
+      where m.member = l.oid and g.rolname ~ '_(webhook|reconciler|worker|cli)$')
+  loop
+    execute format('grant connect on database %I to %I', current_database(), r);
+  end loop;
+  foreach r in array mine loop
+    execute format('grant connect on database %I to %I', current_database(), r);
+  end loop;
+  execute format('revoke connect on database %I from public', current_database());
+end $$;
+
+-- The migrator creates the schemas, hence only it needs CREATE on the database; afterwards they belong to the owner.
+create schema clerk;
+create schema clerk_private;
+alter schema clerk owner to clerk_owner;
+alter schema clerk_private owner to clerk_owner;
+
+set local role clerk_owner;
+comment on schema clerk is 'Mirror of Clerk, kept by nexus-auth: read it, never write it; add views of your own elsewhere.';
+comment on schema clerk_private is 'nexus-auth''s own tables. Never expose this schema.';
+revoke all on schema clerk, clerk_private from public;
+grant usage on schema clerk to anon, authenticated, service_role, clerk_writer, clerk_definer;
+grant usage on schema clerk_private to clerk_writer, clerk_worker, clerk_definer;
+grant create on schema clerk_private to clerk_definer;
+
+-- What a verified session token says. A gateway sets it (PostgREST, our dashboard); auth.jwt() belongs to Supabase, hence our own.
+create function clerk.jwt() returns jsonb language sql stable parallel safe set search_path = '' as
+$$ select nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
+
+create function clerk.current_user_id() returns text language sql stable parallel safe set search_path = '' as
+$$ select clerk.jwt() ->> 'sub' $$;
+
+-- The active organization, from session tokens of version 2 ("o") and 1 ("org_id").
+create function clerk.current_org_id() returns text language sql stable parallel safe set search_path = '' as
+$$ select coalesce(clerk.jwt() -> 'o' ->> 'id', clerk.jwt() ->> 'org_id') $$;
+
+-- Its role as Clerk names it elsewhere ("org:admin"); version 2 leaves the prefix out.
+create function clerk.current_org_role() returns text language sql stable parallel safe set search_path = '' as
+$$ select coalesce('org:' || (clerk.jwt() -> 'o' ->> 'rol'), clerk.jwt() ->> 'org_role') $$;
+
+grant execute on function clerk.jwt(), clerk.current_user_id(), clerk.current_org_id(), clerk.current_org_role()
+  to anon, authenticated, service_role, clerk_definer;
+reset role;
+commit;
