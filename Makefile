@@ -42,5 +42,5 @@ requirements: install ## pin again what pyproject.toml asks for (ARGS=--upgrade:
 	@devtools/pin $(ARGS)
 
 checksums: install ## note the migrations' checksums, write their copies for Supabase
-	@sha256sum sql/migrations/*.sql > sql/CHECKSUMS
+	@$(PY) -m devtools.checksums
 	@$(PY) -m devtools.supabase

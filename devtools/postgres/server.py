@@ -39,6 +39,9 @@ SETTINGS: Mapping[str, str] = {
 PORTS = range(20_000, 32_768)
 """Below the range from which outgoing connections take theirs: a port there may be gone at the moment of a restart."""
 
+REMOVED = "removed-"
+"""Beginning of the name of a folder that is being removed."""
+
 SOCKET_PATH_BYTES = 100
 LOG_BYTES = 10_000_000
 
@@ -153,7 +156,10 @@ class Server:
         """Stops the server and removes its folder with all data; `ServerFailed` where another process has it."""
         self.claim()
         self.stop()
-        shutil.rmtree(self.home)
+        # Moved first: whoever finds the lock file gone would make a new one and take a half removed folder for his own.
+        removed = self.home.with_name(f"{REMOVED}{secrets.token_hex(4)}")
+        self.home.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
         self.release()
 
     def __enter__(self) -> Self:

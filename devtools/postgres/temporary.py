@@ -3,12 +3,13 @@
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devtools.postgres.places import CHECKOUT, make_folder, root_for
-from devtools.postgres.server import Server, ServerFailed
+from devtools.postgres.server import REMOVED, Server, ServerFailed
 
 
 @contextmanager
@@ -33,6 +34,8 @@ def remove_leftovers(root: Path) -> None:
     for home in root.glob("temporary-*"):
         with suppress(ServerFailed):
             Server(home).destroy()
+    for removed in root.glob(f"{REMOVED}*"):
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 @contextmanager
