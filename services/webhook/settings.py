@@ -11,9 +11,11 @@ class WebhookSettings(ServiceSettings):
     """Environment names are the fields' with NEXUS_AUTH_ before them, unless an alias says otherwise."""
 
     host: str = "127.0.0.1"
+    """Where the public port listens; 0.0.0.0 in a container."""
     port: int = 8080
     """The public port: POST /webhooks/clerk and nothing else."""
     health_host: str = "127.0.0.1"
+    """Where the health port listens; never towards the internet."""
     health_port: int = 9090
     """/livez, /readyz, /metrics."""
 
@@ -22,8 +24,9 @@ class WebhookSettings(ServiceSettings):
     webhook_secrets_dir: Path | None = None
     """Or a folder of them, a file may hold several; read again whenever it changes."""
     withhold_key: SecretStr | None = None
-    """Key of the HMAC that stands for a body of which parts are withheld: 32 characters or more, never in the database."""
+    """Key of the HMAC for bodies of which parts are withheld: 32 characters or more, never in the database."""
     withhold_key_file: Path | None = None
+    """Or a file that holds it."""
     keep_event_attributes: bool = False
     """Keep the IP address and user agent that Clerk sends along. They are personal data: off."""
 

@@ -1,0 +1,88 @@
+"""Writes the reference pages that are read off the code: `python -m devtools.reference`, with `--check` only compares.
+
+A setting is explained where it is declared, a metric where it is counted; a page written by hand would soon say something
+else.
+"""
+
+import sys
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from services.webhook.metrics import WebhookMetrics
+from services.webhook.settings import WebhookSettings
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "webhook.md"
+
+HEAD = """# The webhook service
+
+`python -m services.webhook`, one process, as many replicas as you like. Written by `python -m devtools.reference` from
+`services/webhook/settings.py` and `services/webhook/metrics.py`.
+
+| port | path | answers |
+|---|---|---|
+| public | `POST /webhooks/clerk` | see the table in the README |
+| health | `/livez` | 200 while the process runs |
+| health | `/readyz` | 200 once the database was reached and claimed, and until it drains; a database that goes away later does not change it, else nobody is left to answer 503 |
+| health | `/metrics` | Prometheus, text or OpenMetrics |
+
+Exit codes: 0 after SIGTERM and a drain, 78 for a configuration that starting again will not mend: a setting is wrong, the
+login has more rights than it needs, the server runs without fsync, the database belongs to another Clerk instance.
+
+## Settings
+
+From the environment. Of the secrets one of the two ways is needed, of `CLERK_INSTANCE_ID` and `CLERK_SECRET_KEY` at least one.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return f"{HEAD}\n{_settings()}\n\n## Metrics\n\n{_metrics()}\n"
+
+
+def _settings() -> str:
+    rows = ["| variable | default | |", "|---|---|---|"]
+    for name, field in WebhookSettings.model_fields.items():
+        variable = str(field.validation_alias or f"NEXUS_AUTH_{name}".upper())
+        rows.append(f"| `{variable}` | {_default(field)} | {' '.join((field.description or '').split())} |")
+    return "\n".join(rows)
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if default is PydanticUndefined:
+        return "required"
+    if default is None or isinstance(default, SecretStr):
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _metrics() -> str:
+    registry = CollectorRegistry()
+    metrics = WebhookMetrics(registry)
+    labels = {collector._name: collector._labelnames for collector in vars(metrics).values()}
+    rows = ["| metric | type | labels | |", "|---|---|---|---|"]
+    for family in registry.collect():
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        names = ", ".join(labels.get(family.name, ()))
+        rows.append(f"| `{name}` | {family.type} | {names} | {family.documentation} |")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Writes the page, or with `--check` answers 1 where it is not what the code says."""
+    if "--check" in sys.argv[1:]:
+        if PAGE.exists() and PAGE.read_text("utf-8") == page():
+            return 0
+        print(f"{PAGE.name} is out of date: python -m devtools.reference", file=sys.stderr)
+        return 1
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
