@@ -29,9 +29,18 @@ if "DATABASE_URL" in os.environ:
     os.environ[DATABASE_URL] = os.environ["DATABASE_URL"]
 drop_real_world(os.environ)
 
-hypothesis.settings.register_profile("default", max_examples=25, deadline=None, print_blob=True)
-hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
+EXAMPLES = "NEXUS_AUTH_TEST_EXAMPLES"
+"""Examples per property: 200 in CI, else 25. The further cells of the matrix ask for fewer."""
+
+CI = os.environ.get("CI") == "true"
+
+hypothesis.settings.register_profile(
+    "ci" if CI else "default",
+    max_examples=int(os.environ.get(EXAMPLES) or (200 if CI else 25)),
+    deadline=None,
+    print_blob=True,
+)
+hypothesis.settings.load_profile("ci" if CI else "default")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,6 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """One seed for the whole run, all workers included, so that a failure can be had again."""
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
+    config.addinivalue_line("markers", "slow: takes more than ten seconds; only `make test` runs it")
+    config.addinivalue_line("markers", "postgres: set by itself on every test that asks for a server or a database")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What has nothing to do with Postgres need not be run on each version of it."""
+    for item in items:
+        if {"postgres", "own_server"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("postgres")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

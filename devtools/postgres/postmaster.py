@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 POLL_SECONDS = 0.01
@@ -77,18 +76,16 @@ def _runs(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return not any(state == "Z" for number, _, state in _processes() if number == pid)
+    return _state_and_parent(Path(f"/proc/{pid}"))[0] != "Z"
 
 
 def _children(pid: int) -> list[int]:
-    return [number for number, parent, _ in _processes() if parent == pid]
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _state_and_parent(folder)[1] == pid]
 
 
-def _processes() -> Iterator[tuple[int, int, str]]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text()
-        except OSError:
-            continue
-        state, parent = text.rpartition(")")[2].split()[:2]
-        yield int(stat.parent.name), int(parent), state
+def _state_and_parent(folder: Path) -> tuple[str, int]:
+    try:
+        state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return "", 0
+    return state, int(parent)
