@@ -1,0 +1,1 @@
+"""`nexus-auth`: what a person asks of the database, from a shell: migrate, look, verify, replay."""

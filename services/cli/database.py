@@ -1,0 +1,132 @@
+"""The command line's connection, and its failures as sentences: what is wrong, where, what to do.
+
+Exit code 3 stands for a database that cannot be reached or used, whatever the command.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+import click
+
+from nexus_auth.store.ingest import describe
+from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
+from services.cli.output import printable
+from services.cli.settings import CliSettings
+
+STATEMENT_SECONDS = 600.0
+"""One page of a rare id may mean a walk through two weeks of deliveries."""
+
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+_SCHEMA = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidSchemaNameError,
+)
+_LOGIN = (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError)
+
+
+class Failed(click.ClickException):
+    """Ends the program with a sentence and exit code 1: something is parked, altered or refused."""
+
+    def __init__(self, message: str) -> None:
+        """The message goes to standard error after "Error: "."""
+        super().__init__(printable(message))
+
+
+class DatabaseFailed(Failed):
+    """The database cannot be reached or used: exit code 3."""
+
+    exit_code = 3
+
+
+@asynccontextmanager
+async def connected(settings: CliSettings) -> AsyncIterator[Any]:
+    """One connection as the command line's role; whatever the database has against it becomes a `DatabaseFailed`."""
+    url = settings.database_url.get_secret_value()
+    where = address(url)
+    try:
+        pool = await open_pool(
+            url,
+            role=f"{settings.role_prefix}cli",
+            application="nexus-auth cli",
+            size=1,
+            statement_seconds=STATEMENT_SECONDS,
+        )
+    except ValueError:  # its text may quote the password
+        raise DatabaseFailed(
+            "CLI_DATABASE_URL is no Postgres URL: postgresql://login:password@host:port/database"
+        ) from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise failure_of(error, where=where, settings=settings) from None
+    try:
+        async with pool.acquire() as connection:
+            await refuse_unsafe(
+                connection,
+                role_prefix=settings.role_prefix,
+                service="cli",
+                allow_fsync_off=settings.allow_fsync_off,
+            )
+            yield connection
+    except BrokenPipeError:
+        raise
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnsafeDatabase) as error:
+        raise failure_of(error, where=where, settings=settings) from None
+    finally:
+        pool.terminate()
+
+
+def run(command: Coroutine[Any, Any, None]) -> None:
+    """Runs a command to its end; Ctrl-C ends it between two batches, and what was committed stays."""
+    asyncio.run(command)
+
+
+def address(url: str) -> str:
+    """Where a database URL leads, as `login@host:port/database`: never the password."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "localhost", parts.port or 5432
+        login = f"{unquote(parts.username)}@" if parts.username else ""
+        return f"{login}{host}:{port}{unquote(parts.path)}"
+    except ValueError:
+        return "an unreadable address"
+
+
+def failure_of(error: Exception, *, where: str, settings: CliSettings) -> DatabaseFailed:
+    """The sentence for what a database, or the way to it, has said. No text of the server's goes through."""
+    role = f"{settings.role_prefix}cli"
+    match error:
+        case UnsafeDatabase():
+            said = f"refused to work on {where}: {error}"
+        case asyncpg.QueryCanceledError():
+            said = f"{where} took too long; narrow the search with --since and --until"
+        case TimeoutError():
+            said = f"the database {where} does not answer; is it running, and is the way to it open?"
+        case OSError():
+            said = f"the database {where} cannot be reached ({error.strerror or type(error).__name__}); is it running?"
+        case asyncpg.InvalidCatalogNameError():
+            said = f"there is no database at {where}; create it, then run nexus-auth migrate"
+        case _ if isinstance(error, _LOGIN):
+            said = f"{where} refused the login or its password; check CLI_DATABASE_URL"
+        case asyncpg.InvalidParameterValueError() if "role" in str(error):
+            said = f"{where} has no role {role}; run nexus-auth migrate, or set NEXUS_AUTH_ROLE_PREFIX"
+        case asyncpg.InsufficientPrivilegeError():
+            said = f"the login of {where} may not do this; it must be a member of {role}, of the same database"
+        case _ if isinstance(error, _SCHEMA):
+            said = f"{where} has no schema of nexus-auth, or an older one than this program; run nexus-auth migrate"
+        case _ if isinstance(error, (*_AWAY, asyncpg.InterfaceError)):
+            said = f"the database {where} went away ({describe(error)}); the same command can be run again"
+        case _:
+            said = f"the database {where} refused: {describe(error)}"
+    return DatabaseFailed(said)
