@@ -36,6 +36,12 @@ MESSAGE_MEMBERS = frozenset(
     {"object", "id", "slug", "status", "user_id", "created_at", "updated_at", "created_at_ms", "updated_at_ms"}
 )
 
+ENVELOPE_MEMBERS = frozenset({"object", "type", "timestamp", "instance_id"})
+"""What stays of such an event outside its data."""
+
+PROJECTED_VERBS = frozenset({"created", "updated", "deleted"})
+"""Events of a projected entity that tell its state. What another verb brings is not guessed at, it is kept."""
+
 _LINK = frozenset({"url"})
 
 ENTITIES: Mapping[str, Entity] = {

@@ -7,12 +7,13 @@ What is suspect or secret is parsed, replaced and written again (`json_safety`, 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
 
 from nexus_auth.clerk import json_safety, privacy
-from nexus_auth.clerk.catalogue import DELETED, ENTITIES, Entity
+from nexus_auth.clerk.catalogue import DELETED, ENTITIES, PROJECTED_VERBS, Entity
 from nexus_auth.clerk.version import LATEST, milliseconds
 
 State = Literal["applied", "waiting", "parked", "kept"]
@@ -37,17 +38,21 @@ class _Envelope(msgspec.Struct):
 class _Owner(msgspec.Struct):
     id: str | None = None
     user_id: str | None = None
+    created_by: str | None = None
 
 
 class _Head(msgspec.Struct):
     id: str | None = None
     updated_at: int | None = None
+    created_by: str | None = None
     organization: _Owner | None = None
     public_user_data: _Owner | None = None
 
 
 _read_envelope = msgspec.json.Decoder(_Envelope)
 _read_head = msgspec.json.Decoder(_Head)
+_read_value = msgspec.json.Decoder(float_hook=Decimal)
+"""Numbers as they stand: what is written again must not be rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def read(body: bytes, *, keep_event_attributes: bool = False) -> Event:
     if json_safety.is_plain(body):
         try:
             return _read_plain(body, keep_event_attributes=keep_event_attributes)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             pass  # not what the common event looks like: read it the thorough way
     try:
         document = json_safety.parse(body)
@@ -93,12 +98,11 @@ def read(body: bytes, *, keep_event_attributes: bool = False) -> Event:
 
 def _read_plain(body: bytes, *, keep_event_attributes: bool) -> Event:
     envelope = _read_envelope.decode(body)
-    if privacy.may_hold_secrets(body, event_type=envelope.type):
-        return _read_document(msgspec.json.decode(body), body, keep_event_attributes=keep_event_attributes)
     group, _, verb = envelope.type.rpartition(".")
     entity = ENTITIES.get(group)
-    if entity is None or not entity.projected:
-        return _read_document(msgspec.json.decode(body), body, keep_event_attributes=keep_event_attributes)
+    uncommon = entity is None or not entity.projected or verb not in PROJECTED_VERBS
+    if entity is None or uncommon or privacy.may_hold_secrets(body, event_type=envelope.type):
+        return _read_document(_read_value.decode(body), body, keep_event_attributes=keep_event_attributes)
     head = _read_head.decode(envelope.data)
     stored, withheld = body, False
     if envelope.event_attributes is not msgspec.UNSET and not keep_event_attributes:
@@ -107,11 +111,12 @@ def _read_plain(body: bytes, *, keep_event_attributes: bool) -> Event:
     deleted = verb == DELETED
     error = _unfit(head.id, head.updated_at, deleted=deleted)
     timestamp = envelope.timestamp
-    owners = (head.organization and head.organization.id, head.public_user_data and head.public_user_data.user_id)
+    organization, user = head.organization or _Owner(), head.public_user_data or _Owner()
+    others = (head.created_by, organization.id, organization.created_by, user.user_id)
     return Event(
         type=envelope.type,
         instance_id=envelope.instance_id,
-        observed_at=0 if timestamp is msgspec.UNSET else milliseconds(msgspec.json.decode(timestamp)),
+        observed_at=0 if timestamp is msgspec.UNSET else milliseconds(_read_value.decode(timestamp)),
         state="parked" if error else "applied",
         error=error,
         kind=entity.kind,
@@ -119,7 +124,7 @@ def _read_plain(body: bytes, *, keep_event_attributes: bool) -> Event:
         deleted=deleted,
         updated_at=0 if error or deleted else head.updated_at or 0,
         object_json=None if error or deleted else bytes(envelope.data).decode("utf-8"),
-        subjects=tuple(subject for subject in (head.id, *owners) if subject),
+        subjects=tuple(dict.fromkeys(subject for subject in (head.id, *others) if subject)),
         body=stored,
         withheld=withheld,
     )
@@ -130,15 +135,16 @@ def _read_document(document: Any, body: bytes, *, keep_event_attributes: bool) -
         return _unreadable(body, "the body is no event: it has no type")
     event_type: str = document["type"]
     instance_id = document.get("instance_id")
-    data, withheld = privacy.withhold(document.get("data"), event_type=event_type)
-    kept = {**document, "data": data}
+    kept, withheld = privacy.withhold(document, event_type=event_type)
+    withheld = withheld or privacy.holds_named_secret(body)
+    data = kept.get("data")
     if "event_attributes" in document and not keep_event_attributes:
         kept["event_attributes"], withheld = privacy.WITHHELD, True
     group, _, verb = event_type.rpartition(".")
     entity = ENTITIES.get(group)
     members = data if isinstance(data, dict) else {}
     object_id = members.get("id") if isinstance(members.get("id"), str) else None
-    state, error = _state(entity, data, deleted=verb == DELETED)
+    state, error = _state(entity, data, verb=verb)
     applies = state == "applied" and verb != DELETED
     return Event(
         type=event_type,
@@ -157,14 +163,16 @@ def _read_document(document: Any, body: bytes, *, keep_event_attributes: bool) -
     )
 
 
-def _state(entity: Entity | None, data: Any, *, deleted: bool) -> tuple[State, str | None]:
+def _state(entity: Entity | None, data: Any, *, verb: str) -> tuple[State, str | None]:
     if entity is None:
         return "kept", None
     if not entity.projected:
         return "waiting", None
+    if verb not in PROJECTED_VERBS:
+        return "kept", None
     if not isinstance(data, dict):
         return "parked", "data is no object"
-    error = _unfit(data.get("id"), data.get("updated_at"), deleted=deleted)
+    error = _unfit(data.get("id"), data.get("updated_at"), deleted=verb == DELETED)
     return ("parked", error) if error else ("applied", None)
 
 
@@ -183,21 +191,21 @@ def _unfit(object_id: Any, updated_at: Any, *, deleted: bool) -> str | None:
 
 
 def _unreadable(body: bytes, error: str) -> Event:
-    message = privacy.unreadable_may_be_message(body)
+    secretive = privacy.unreadable_may_hold_secrets(body)
     return Event(
         type="",
         instance_id=None,
         observed_at=0,
         state="parked",
-        error="the body is no JSON" if message else error,
+        error=error,
         kind=None,
         id=None,
         deleted=False,
         updated_at=0,
         object_json=None,
         subjects=(),
-        body=f'"{privacy.WITHHELD}"'.encode() if message else body,
-        withheld=message,
+        body=f'"{privacy.WITHHELD}"'.encode() if secretive else body,
+        withheld=secretive,
     )
 
 

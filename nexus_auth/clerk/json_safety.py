@@ -25,12 +25,14 @@ _HARMLESS_ESCAPES = (b"\\u0026", b"\\u003c", b"\\u003e", b"\\u2028", b"\\u2029")
 """What Go's encoder writes for & < > and two separators: they occur in every second body."""
 
 _SHAPE = bytes.maketrans(b"0123456789eE[{:, \t\r\n", b"0000000000ee[[::::::")
-"""Without signs and points, a number is zeros behind : or [; behind anything else the same digits are text, as the 21 of
-an id of Google's."""
+"""Without signs and points, a number is zeros behind : or [; behind anything else the same digits are text, as the 21
+of an id of Google's."""
 _LONG = b"0" * 19
 _EXPONENT = re.compile(rb"[:\[]0+e000")
 """Numbers that may not fit into 64 bits."""
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
+"""A string may lack its end: looking for one again behind each of its quotes would take the square of its length."""
+
 _UNSAFE_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -46,7 +48,7 @@ def is_plain(body: bytes) -> bool:
     shape = b":" + body.translate(_SHAPE, b"+-.")
     if b":" + _LONG in shape or b"[" + _LONG in shape or (b"0e000" in shape and _EXPONENT.search(shape)):
         return False
-    return shape.count(b"[") <= DEEPEST or depth(body.decode("utf-8")) <= DEEPEST
+    return shape.count(b"[") <= DEEPEST or depth(body.decode("utf-8", "replace")) <= DEEPEST
 
 
 def parse(body: bytes) -> Any:
@@ -55,7 +57,10 @@ def parse(body: bytes) -> Any:
     U+0000 and lone surrogates become U+FFFD, integers from 2^64 on become strings, what is not finite becomes null,
     what is nested deeper than `DEEPEST` becomes "[too deep]". Raises `NotJson`.
     """
-    text = body.decode("utf-8-sig")
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise NotJson(f"{error.reason} (byte {error.start})") from None
     if depth(text) > DEEPEST:
         text = _pruned(text)
     try:
@@ -112,6 +117,8 @@ def _number(literal: str) -> Decimal | None:
     value = float(literal)
     if not math.isfinite(value):
         return None
+    if value == 0:  # so it may be too small for Decimal too
+        return Decimal("-0.0" if literal.startswith("-") else "0.0")
     exact = Decimal(literal) if len(literal) <= 40 else Decimal(repr(value))
     return exact if -308 <= exact.adjusted() <= 308 else Decimal(0)
 

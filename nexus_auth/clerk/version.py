@@ -5,6 +5,7 @@ Compared as a row, in SQL and here alike: Clerk's `updated_at`, then when the st
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 WEBHOOK = 0
 API = 1
@@ -32,7 +33,7 @@ class Version:
 
 def milliseconds(value: object) -> int:
     """An envelope's timestamp in ms, given in seconds or milliseconds; 0 for anything that is no time."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return 0
     if not 0 <= value <= LATEST:
         return 0
