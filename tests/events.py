@@ -93,7 +93,7 @@ def deleted(kind: str, object_id: str, **members: Any) -> dict[str, Any]:
     return {"object": kind, "id": object_id, "deleted": True} | members
 
 
-def event(event_type: str, data: Any, *, timestamp: int = T0, **members: Any) -> bytes:
+def event(event_type: str, data: Any, *, timestamp: int | None = T0, **members: Any) -> bytes:
     """The bytes of an event; a member given as None is left out."""
     envelope = {
         "data": data,
