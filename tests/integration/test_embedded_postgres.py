@@ -99,6 +99,10 @@ def one(url: str, query: str) -> object:
     return fetch(url, query)[0][0]
 
 
+def socket_folder(server: Server) -> Path:
+    return Path(str(one(server.admin_url(), "show unix_socket_directories")).strip('"'))
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -252,7 +256,7 @@ def test_it_is_durable_and_shut(server: Server) -> None:
     methods = fetch(server.admin_url(), "select distinct auth_method from pg_hba_file_rules")
     assert [row[0] for row in methods] == ["scram-sha-256"]
     assert server.port < 32_768
-    assert mode(server.data) == mode(server.home / "socket") == 0o700
+    assert mode(server.data) == mode(socket_folder(server)) == 0o700
     assert mode(server.home / "password") == mode(server.log) == 0o600
     with pytest.raises(asyncpg.InvalidPasswordError):
         fetch(server.admin_url().replace("postgres:", "postgres:x", 1), "select 1")
@@ -263,7 +267,7 @@ def test_a_path_too_long_for_a_socket_gets_a_short_folder(home: Path) -> None:
     server = Server(long, version=postgres_version())
     try:
         server.start()
-        sockets = Path(str(one(server.admin_url(), "show unix_socket_directories")).strip('"'))
+        sockets = socket_folder(server)
         assert len(os.fsencode(sockets)) < 80
         assert mode(sockets) == 0o700
         server.stop()
