@@ -29,7 +29,8 @@ def inbox() -> None:
 @output_option
 def list_command(*, limit: int, output: str, **filters: Any) -> None:
     """List events, newest first."""
-    run(_list(read_settings(), selection=selection_of(**filters), limit=limit, output=output))
+    selection = selection_of(**filters)
+    run(_list(read_settings(), selection=selection, limit=limit, output=output))
 
 
 async def _list(settings: CliSettings, *, selection: Selection, limit: int, output: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable
 from nexus_auth.store.instance import WrongInstance, claim, holder, reclaim
 from services.cli.database import Failed, connected, run
 from services.cli.moments import iso
@@ -70,6 +69,8 @@ async def _claim(settings: CliSettings, *, instance_id: str, yes: bool, check: b
 async def _compare(settings: CliSettings, instance_id: str) -> None:
     if settings.clerk_secret_key is None:
         return
+    from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable  # an HTTP client, for this one question
+
     try:
         async with ClerkApi(settings.clerk_api_url, secret_key=settings.clerk_secret_key.get_secret_value()) as api:
             found = await api.instance_id()
