@@ -1,0 +1,122 @@
+"""What was measured, as tables for people or as JSON for programs."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench.startup import Startup
+from bench.throughput import VARIANTS, Round, Throughput
+from bench.visibility import Visibility
+
+FIGURES: tuple[tuple[str, Callable[[Round], float], str], ...] = (
+    ("events/s", lambda one: one.rate, ",.0f"),
+    ("p50 ms", lambda one: one.p50, ".1f"),
+    ("p95 ms", lambda one: one.p95, ".1f"),
+    ("p99 ms", lambda one: one.p99, ".1f"),
+    ("events per transaction", lambda one: one.rows_per_transaction, ".1f"),
+    ("CPU µs per event: webhook service", lambda one: one.service_us, ",.0f"),
+    ("CPU µs per event: Postgres", lambda one: one.postgres_us, ",.0f"),
+    ("CPU µs per event: load generator", lambda one: one.generator_us, ",.0f"),
+    ("busy, % of a core: webhook service", lambda one: one.service_busy, ".0f"),
+    ("busy, % of a core: Postgres", lambda one: one.postgres_busy, ".0f"),
+    ("busy, % of a core: load generator", lambda one: one.generator_busy, ".0f"),
+    ("busy, % of a core: everything else here", lambda one: one.others_busy, ".0f"),
+)
+
+MUCH = 30
+"""Per cent of a core that others may take before the report says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All parts; one that was not asked for is None."""
+
+    cores: int
+    body_bytes: int
+    throughput: Throughput | None
+    visibility: Visibility | None
+    startup: Startup | None
+
+
+def print_tables(console: Console, report: Report) -> None:
+    """For people."""
+    if report.throughput is not None:
+        _throughput(console, report.throughput, cores=report.cores, body_bytes=report.body_bytes)
+    if report.visibility is not None:
+        _visibility(console, report.visibility)
+    if report.startup is not None:
+        _startup(console, report.startup)
+
+
+def as_json(report: Report) -> str:
+    """For programs: everything measured, round by round, and the medians and the ratio."""
+    whole = dataclasses.asdict(report)
+    if report.throughput is not None:
+        whole["throughput"] |= {
+            "ratio": report.throughput.ratio,
+            "acknowledged_equals_rows": True,
+            "medians": {
+                variant: {
+                    field.name: statistics.median(getattr(one, field.name) for one in report.throughput.of(variant))
+                    for field in dataclasses.fields(Round)
+                    if field.name != "variant"
+                }
+                for variant in VARIANTS
+            },
+        }
+    if report.startup is not None:
+        whole["startup"] |= {"first_median": report.startup.first_median, "again_median": report.startup.again_median}
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()
+
+
+def _throughput(console: Console, measured: Throughput, *, cores: int, body_bytes: int) -> None:
+    title = f"{measured.connections} connections, events of {body_bytes:,} bytes, Postgres with fsync, {cores} cores"
+    table = Table("median of the rounds (lowest to highest)", title=title, title_justify="left")
+    for variant in VARIANTS:
+        table.add_column(variant, justify="right")
+    for name, figure, form in FIGURES:
+        table.add_row(name, *(_spread(map(figure, measured.of(variant)), form) for variant in VARIANTS))
+    table.add_row(
+        "acknowledged = rows", *(f"{sum(one.events for one in measured.of(variant)):,}, all" for variant in VARIANTS)
+    )
+    console.print(table)
+    console.print(f"Group commit is {measured.ratio:.2f} times as fast as batches of one (goal {measured.goal:g}).")
+    console.print("Rounds took turns: of all figures, the ratio carries furthest to other machines.")
+    others = statistics.median(one.others_busy for one in measured.rounds)
+    if others > MUCH:
+        console.print(f"[yellow]Others took {others:.0f} % of a core meanwhile: on a quiet machine it is faster.[/]")
+    console.print()
+
+
+def _visibility(console: Console, measured: Visibility) -> None:
+    table = Table(
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "slowest ms",
+        title=f"From the emulator's send to the visible row, {measured.rate:.0f} events/s, {measured.events:,} events",
+        title_justify="left",
+    )
+    table.add_row(*(f"{value:.1f}" for value in (measured.p50, measured.p95, measured.p99, measured.slowest)))
+    console.print(table)
+    console.print(
+        f"Looked for every {measured.look_ms:.1f} ms as service_role; up to that, and 1 ms, is in the figures.\n"
+    )
+
+
+def _startup(console: Console, measured: Startup) -> None:
+    table = Table("make run", "ready after (median, lowest to highest)", title_justify="left")
+    table.add_row("the first time, on nothing", _spread(measured.first, ".1f") + " s")
+    table.add_row("again, on its data", _spread(measured.again, ".1f") + " s")
+    console.print(table)
+
+
+def _spread(values: Iterable[float], form: str) -> str:
+    held = list(values)
+    middle = format(statistics.median(held), form)
+    return middle if len(held) == 1 else f"{middle} ({min(held):{form}} to {max(held):{form}})"

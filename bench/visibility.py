@@ -1,0 +1,231 @@
+"""How long a user of the product waits: from the emulator's sending an event to the row that an application can read.
+
+Everything is a process of its own, as in `make run`. Users are changed through the emulator's API at an even rate,
+whatever the answers do (an open loop: a slow receiver cannot slow the load down, and so cannot flatter itself).
+
+Visible means read: a connection as `service_role` asks for the rows that are outstanding, again and again. Both ends
+are rounded against us: the emulator notes its sending in whole ms, cut off, and a row counts when its answer has come.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+
+from bench import checks
+from bench.percentiles import percentiles
+from devtools.postgres import Database, ForeignServer, Server, create_database, drop_database
+from tests.events import INSTANCE, SECRET
+from tests.service import ROOT, WebhookService
+
+PAUSE = 0.001
+"""Seconds between two looks; more often, and looking would take the CPU that is measured."""
+
+PATIENCE = 20.0
+"""Seconds after the last change until what is not visible counts as lost."""
+
+_WARM = 50
+"""Changes before the clock starts."""
+
+API_KEY = "sk_test_bench"
+LOOK = "select id from clerk.users where id = any ($1::text[])"
+
+
+@dataclass(frozen=True, slots=True)
+class Visibility:
+    """Times in ms from sending to reading."""
+
+    events: int
+    wanted: float
+    """Events a second that were to be sent."""
+    rate: float
+    """Events a second that were really sent."""
+    p50: float
+    p95: float
+    p99: float
+    slowest: float
+    look_ms: float
+    """How far apart two looks were, in the middle."""
+
+
+async def measure(
+    server: Server | ForeignServer,
+    template: Database,
+    *,
+    folder: Path,
+    rate: float,
+    seconds: float,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Visibility:
+    """Changes `rate` users a second for `seconds`. Raises `checks.Wrong` where one does not become visible."""
+    name = f"bench_{secrets.token_hex(4)}"
+    create_database(server.admin_url(), name, template=template.name)
+    database = template.of(name)
+    count = int(rate * seconds)
+    try:
+        async with (
+            WebhookService(database, folder=folder, NEXUS_AUTH_LOG_EVENTS=None) as service,
+            _emulator(service.url, folder=folder, users=count + _WARM) as control,
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {API_KEY}"}) as api,
+        ):
+            ids = await _users(api, control, count=count + _WARM)
+            reader = await asyncpg.connect(database.admin_url)
+            await reader.execute("set role service_role")
+            try:
+                await _drive(api, control, reader, ids=ids[:_WARM], rate=rate)
+                looked = await _drive(api, control, reader, ids=ids[_WARM:], rate=rate, progress=progress)
+            finally:
+                await reader.close()
+            sent = await _sent(api, control, count=len(ids))
+            await service.stop()
+    finally:
+        drop_database(server.admin_url(), name)
+    return _figures(sent, looked, wanted=rate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """When each user was read first (s since the epoch), and the moments of all looks."""
+
+    seen: Mapping[str, float]
+    moments: list[float]
+
+
+async def _drive(
+    api: aiohttp.ClientSession,
+    control: str,
+    reader: Any,
+    *,
+    ids: list[str],
+    rate: float,
+    progress: Callable[[int], None] = lambda _: None,
+) -> _Looked:
+    """Changes users, one every 1/`rate` s, and looks for their rows until all are there."""
+    outstanding: dict[str, None] = {}
+    seen: dict[str, float] = {}
+    moments: list[float] = []
+
+    async def change(user_id: str) -> None:
+        async with api.patch(f"{control}/v1/users/{user_id}", json={"first_name": "Seen"}) as answer:
+            if answer.status != 200:
+                raise checks.Wrong(f"the emulator answered {answer.status}: {(await answer.text())[:200]}")
+
+    async def change_all() -> None:
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as changes:
+            for number, user_id in enumerate(ids):
+                await asyncio.sleep(max(began + number / rate - time.monotonic(), 0))
+                outstanding[user_id] = None
+                changes.create_task(change(user_id))
+
+    changing = asyncio.create_task(change_all())
+    deadline = time.monotonic() + len(ids) / rate + PATIENCE
+    while len(seen) < len(ids):
+        if changing.done() and changing.exception() is not None:
+            await changing
+        if time.monotonic() > deadline:
+            changing.cancel()
+            raise checks.Wrong(f"{len(ids) - len(seen)} of {len(ids)} changes did not become visible")
+        rows = await reader.fetch(LOOK, list(outstanding))
+        now = time.time()
+        moments.append(now)
+        for row in rows:
+            seen[row["id"]] = now
+            del outstanding[row["id"]]
+        if rows:
+            progress(len(seen))
+        await asyncio.sleep(PAUSE)
+    await changing
+    return _Looked(seen, moments)
+
+
+async def _users(api: aiohttp.ClientSession, control: str, *, count: int) -> list[str]:
+    ids: list[str] = []
+    while len(ids) < count:
+        query = {"limit": "500", "offset": str(len(ids))}
+        async with api.get(f"{control}/v1/users", params=query) as answer:
+            page = await answer.json()
+        if not page:
+            raise checks.Wrong(f"the emulator has {len(ids)} users, not {count}")
+        ids += [user["id"] for user in page]
+    return ids[:count]
+
+
+async def _sent(api: aiohttp.ClientSession, control: str, *, count: int) -> dict[str, float]:
+    """When the emulator began to send each user's event (s since the epoch); a second attempt is a failure."""
+    query = {"type": "user.updated", "limit": str(count), "body": "1"}
+    async with api.get(f"{control}/_emulator/messages", params=query) as answer:
+        messages = (await answer.json())["data"]
+    sent: dict[str, float] = {}
+    for message in messages:
+        attempts = message["deliveries"][0]["attempts"]
+        if [attempt["status"] for attempt in attempts] != [204]:
+            raise checks.Wrong(f"an event was delivered so: {attempts}")
+        sent[_subject(message["body"])] = attempts[0]["at_ms"] / 1000
+    return sent
+
+
+def _subject(body: str) -> str:
+    return str(json.loads(body)["data"]["id"])
+
+
+def _figures(sent: Mapping[str, float], looked: _Looked, *, wanted: float) -> Visibility:
+    waits = [(moment - sent[user_id]) * 1000 for user_id, moment in looked.seen.items()]
+    began = sorted(sent[user_id] for user_id in looked.seen)
+    cuts = percentiles(waits)
+    gaps = [(b - a) * 1000 for a, b in zip(looked.moments, looked.moments[1:], strict=False)]
+    return Visibility(
+        events=len(waits),
+        wanted=wanted,
+        rate=(len(began) - 1) / (began[-1] - began[0]),
+        p50=cuts[50],
+        p95=cuts[95],
+        p99=cuts[99],
+        slowest=max(waits),
+        look_ms=percentiles(gaps)[50],
+    )
+
+
+@asynccontextmanager
+async def _emulator(endpoint: str, *, folder: Path, users: int) -> AsyncIterator[str]:
+    """The emulator as a process, sending to the endpoint; its address."""
+    settings = ("--users", str(users), "--organizations", "0", "--memberships", "0", "--instance-id", INSTANCE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "devtools.clerk_emulator",
+        *settings,
+        "--endpoint",
+        endpoint,
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            "CLERK_EMULATOR_SECRET_KEY": API_KEY,
+            "CLERK_EMULATOR_ENDPOINT_SECRET": SECRET,
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=(folder / "emulator.log").open("wb"),
+    )
+    try:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            word, _, address = line.decode().strip().partition(" ")
+            if word == "page":
+                yield address.strip().rstrip("/")
+                break
+        else:
+            raise RuntimeError(f"the emulator did not start: {(folder / 'emulator.log').read_text()}")
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
