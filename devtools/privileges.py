@@ -17,6 +17,15 @@ GROUPS = ("owner", "definer", "writer", "webhook", "reconciler", "worker", "cli"
 API_ROLES = ("anon", "authenticated", "service_role", "public")
 GOLDEN = Path(nexus_auth.store.__file__).with_name("privileges.txt")
 
+COLUMNS = """
+select 'known: column ' || c.oid::regclass || '.' || a.attname || ' any' as line
+from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+where c.relnamespace in ('clerk'::regnamespace, 'clerk_private'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm')
+  and c.relname !~ '^inbox_\\d{8}$'
+order by 1
+"""
+"""Columns that nobody has a right of its own on: without them a grant on one would pass for that of a newer schema."""
+
 MEMBERSHIPS = """
 select g.rolname as line from pg_catalog.pg_roles g
 where g.rolname <> $1 and pg_catalog.pg_has_role($1::name, g.oid, 'member') order by 1
@@ -34,6 +43,7 @@ async def privileges(database_url: str, *, role_prefix: str = "clerk_") -> list[
                 members = await connection.fetch(MEMBERSHIPS, role)
                 lines += [f"{group}: member of {row['line'].removeprefix(role_prefix)}" for row in members]
             lines += [f"{group}: {row['line']}" for row in await connection.fetch(LISTING, role)]
+        lines += [row["line"] for row in await connection.fetch(COLUMNS)]
         return lines
     finally:
         await connection.close()

@@ -37,8 +37,10 @@ async def maintain(connection: Any) -> Maintained:
 
 
 async def bury(connection: Any) -> int:
-    """Goes on with deletions that one transaction could not finish; answers how many are left."""
-    left: int = await connection.fetchval("select clerk_private.bury()")
+    """Goes on, chunk by chunk, with deletions that one transaction could not finish; answers how many are left."""
+    while await connection.fetchval("select clerk_private.bury()"):
+        pass
+    left: int = await connection.fetchval("select count(distinct (kind, id)) from clerk_private.burying")
     return left
 
 

@@ -28,24 +28,29 @@ async def open_pool(
 ) -> "asyncpg.Pool[asyncpg.Record]":
     """Opens `size` connections at most, all of them as `role`; a statement may take `statement_seconds`.
 
-    Raises what asyncpg raises when nobody answers.
+    Raises what asyncpg raises when nobody answers, ValueError where the address is none.
     """
-    return await asyncpg.create_pool(
-        database_url,
-        min_size=1,
-        max_size=size,
-        timeout=CONNECT_SECONDS,
-        command_timeout=statement_seconds + 2,
-        reset=_keep,
-        server_settings={
-            "role": role,
-            "application_name": application,
-            "timezone": "UTC",
-            "synchronous_commit": "on",
-            "statement_timeout": str(int(statement_seconds * 1000)),
-            "jit": "off",
-        },
-    )
+    try:
+        return await asyncpg.create_pool(
+            database_url,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=statement_seconds + 2,
+            reset=_keep,
+            server_settings={
+                "role": role,
+                "application_name": application,
+                "timezone": "UTC",
+                "synchronous_commit": "on",
+                "statement_timeout": str(int(statement_seconds * 1000)),
+                "jit": "off",
+            },
+        )
+    except ValueError:  # quotes the address, and with it a password that is not percent-encoded
+        raise ValueError(
+            "DATABASE_URL is no address of a Postgres database; is its password percent-encoded?"
+        ) from None
 
 
 async def _keep(_connection: Any) -> None:
@@ -55,8 +60,8 @@ async def _keep(_connection: Any) -> None:
 async def refuse_unsafe(connection: Any, *, role_prefix: str, service: str, allow_fsync_off: bool = False) -> None:
     """Raises `UnsafeDatabase` where the login can do more than the service's listed privileges, or fsync is off.
 
-    `service` is the group's name without prefix (webhook, cli, …). Objects that the list does not know are not judged:
-    a service accepts a schema that is newer than its own.
+    `service` is the group's name without prefix (webhook, cli, …). Tables, columns and functions that the list does not
+    know are not judged: a service accepts a schema that is newer than its own.
     """
     login = await connection.fetchrow(
         "select session_user::text as name, current_user::text as role, r.rolsuper, r.rolbypassrls, r.rolcreaterole,"
@@ -101,5 +106,5 @@ def allowed_lines(service: str) -> frozenset[str]:
 
 
 def _object(line: str) -> str:
-    """A line without its last word, the privilege."""
+    """A line without its last word, the privilege. The list knows every column, also those without a right of their own."""
     return line.rpartition(" ")[0]

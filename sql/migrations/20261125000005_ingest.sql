@@ -23,7 +23,6 @@ create type clerk_private.delivery as (
 create function clerk_private.ingest(p_deliveries clerk_private.delivery[], p_changes clerk_private.change[]) returns text[]
 language plpgsql set search_path = '' as $$
 declare
-  v_new text[];
   v_fresh boolean[];
   v_changes clerk_private.change[];
   v_outcomes text[];
@@ -35,17 +34,18 @@ begin
     select distinct d.svix_id from unnest(p_deliveries) d order by d.svix_id
     on conflict do nothing
     returning svix_id
+  ), told as (
+    select d.n, f.svix_id is not null and row_number() over (partition by d.svix_id order by d.n) = 1 as fresh
+    from unnest(p_deliveries) with ordinality
+      as d (svix_id, svix_timestamp, signature, secret, type, instance_id, observed_at, kind, object_id, subjects, state, error,
+            body, body_hmac, n)
+    left join fresh f on f.svix_id = d.svix_id
   )
-  select array_agg(f.svix_id) into v_new from fresh f;
-
-  select array_agg(d.svix_id = any (v_new) and d.first order by d.n),
-    array_agg(case when d.svix_id = any (v_new) and d.first then p_changes[d.n] end order by d.n)
+  select array_agg(t.fresh order by t.n), array_agg(case when t.fresh then p_changes[t.n] end order by t.n)
   into v_fresh, v_changes
-  from (
-    select d.svix_id, d.n, row_number() over (partition by d.svix_id order by d.n) = 1 as first
-    from (select x.svix_id, row_number() over () as n from unnest(p_deliveries) x) d) d;
+  from told t;
 
-  if v_new is not null then
+  if true = any (v_fresh) then
     v_outcomes := clerk_private.apply(v_changes);
 
     insert into clerk_private.inbox (svix_id, svix_timestamp, signature, secret, type, instance_id, observed_at, kind, object_id,
@@ -70,7 +70,7 @@ begin
   end if;
 
   return (
-    select array_agg(case when not coalesce(f.fresh, false) then 'seen'
+    select array_agg(case when not f.fresh then 'seen'
                           when (p_deliveries[f.n]).state = 'applied' then v_outcomes[f.n]
                           else (p_deliveries[f.n]).state end order by f.n)
     from unnest(v_fresh) with ordinality as f (fresh, n));
@@ -100,92 +100,109 @@ begin
 end $$;
 
 -- Makes the partitions of today and the days ahead, drops those past keeping, forgets old ids. Any service may call it, at any
--- time: who comes second leaves at once. Definer, because partitions belong to the owner.
-create function clerk_private.maintain(
-  p_ahead integer default 7, p_keep interval default '14 days', p_keep_seen interval default '100 days', p_batch integer default 10000)
+-- time: who comes second leaves at once. Definer, because partitions belong to the owner; hence without an argument that could
+-- make it drop more.
+create function clerk_private.maintain()
 returns table (created integer, moved bigint, dropped integer, overdue integer, forgotten bigint)
-language plpgsql security definer set search_path = '' set lock_timeout = '1s' set timezone = 'UTC' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1s' set timezone = 'UTC' as $$
 declare
+  c_ahead constant integer := 7;
+  c_keep constant interval := '14 days';
+  c_keep_seen constant interval := '100 days';
+  c_forget constant integer := 50000;  -- an hour's, at 14 events per second
   v_day date;
   v_part text;
   v_rows bigint;
-  r record;
 begin
   created := 0; moved := 0; dropped := 0; overdue := 0; forgotten := 0;
-  if not pg_catalog.pg_try_advisory_xact_lock(1852143990, 0) then
+  if not pg_try_advisory_xact_lock(1852143990, 0) then
     return next;
     return;
   end if;
 
+  -- First what keeps nobody out, then what keeps writers out of the inbox, until this transaction commits.
+  with old as (
+    select s.ctid from clerk_private.inbox_seen s where s.received_at < now() - c_keep_seen limit c_forget
+  )
+  delete from clerk_private.inbox_seen s using old where s.ctid = old.ctid;
+  get diagnostics forgotten = row_count;
+  delete from clerk_private.parked p where p.resolved_at < now() - c_keep_seen;
+
   for v_day in
-    select d::date from pg_catalog.generate_series(current_date, current_date + p_ahead, interval '1 day') d
+    select d::date from generate_series(current_date, current_date + c_ahead, interval '1 day') d
     union
     select distinct (i.received_at at time zone 'UTC')::date from clerk_private.inbox_default i
     order by 1
   loop
-    v_part := 'inbox_' || pg_catalog.to_char(v_day, 'YYYYMMDD');
-    continue when pg_catalog.to_regclass('clerk_private.' || v_part) is not null;
+    v_part := 'inbox_' || to_char(v_day, 'YYYYMMDD');
+    continue when to_regclass('clerk_private.' || v_part) is not null;
     -- Rows that came before their partition lie in the default one and would forbid it: nobody may add to them meanwhile.
     -- The parent first: a row that was routed to the default partition, and waits for it, would find it the wrong one.
-    lock table clerk_private.inbox in share row exclusive mode;
-    lock table clerk_private.inbox_default in access exclusive mode;
-    execute pg_catalog.format('create table clerk_private.%I (like clerk_private.inbox including all)', v_part);
-    execute pg_catalog.format('alter table clerk_private.%I enable row level security', v_part);
-    execute pg_catalog.format(
+    -- A day that has not come has no rows, and nobody needs to wait.
+    if v_day <= current_date + 1 or exists (select from clerk_private.inbox_default) then
+      lock table only clerk_private.inbox in share row exclusive mode;
+      lock table clerk_private.inbox_default in access exclusive mode;
+    end if;
+    execute format('create table clerk_private.%I (like clerk_private.inbox including all)', v_part);
+    execute format('alter table clerk_private.%I enable row level security', v_part);
+    execute format(
       'with gone as (delete from clerk_private.inbox_default where received_at >= %1$L and received_at < %2$L returning *)
        insert into clerk_private.%3$I select * from gone', v_day, v_day + 1, v_part);
     get diagnostics v_rows = row_count;
-    execute pg_catalog.format('alter table clerk_private.inbox attach partition clerk_private.%I for values from (%L) to (%L)',
+    execute format('alter table clerk_private.inbox attach partition clerk_private.%I for values from (%L) to (%L)',
       v_part, v_day, v_day + 1);
     moved := moved + v_rows;
     created := created + 1;
   end loop;
 
-  for r in
-    select c.relname from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
+  for v_part in
+    select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
     where i.inhparent = 'clerk_private.inbox'::regclass and c.relname ~ '^inbox_\d{8}$'
-      and pg_catalog.to_date(pg_catalog.substr(c.relname, 7), 'YYYYMMDD') + 1 <= (now() - p_keep)::date
+      and to_date(substr(c.relname, 7), 'YYYYMMDD') + 1 <= (now() - c_keep)::date
     order by 1
   loop
-    execute pg_catalog.format('select 1 from clerk_private.%I where state in (''waiting'', ''parked'') limit 1', r.relname);
+    execute format('select 1 from clerk_private.%I where state in (''waiting'', ''parked'') limit 1', v_part);
     get diagnostics v_rows = row_count;
     if v_rows > 0 then
       overdue := overdue + 1;
     elsif dropped < 3 then
-      execute pg_catalog.format('drop table clerk_private.%I', r.relname);
-      dropped := dropped + 1;
+      begin
+        -- Looked at again with nobody in it: a replay may just have parked one of its events. Who reads long is not waited for.
+        lock table only clerk_private.inbox in access exclusive mode;
+        execute format('select 1 from clerk_private.%I where state in (''waiting'', ''parked'') limit 1', v_part);
+        get diagnostics v_rows = row_count;
+        if v_rows = 0 then
+          execute format('drop table clerk_private.%I', v_part);
+          dropped := dropped + 1;
+        end if;
+      exception when lock_not_available then
+        exit;
+      end;
     end if;
   end loop;
-
-  with old as (
-    select s.ctid from clerk_private.inbox_seen s where s.received_at < now() - p_keep_seen limit p_batch
-  )
-  delete from clerk_private.inbox_seen s using old where s.ctid = old.ctid;
-  get diagnostics forgotten = row_count;
-  delete from clerk_private.parked p where p.resolved_at < now() - p_keep_seen;
   return next;
 end $$;
 
--- What an alert should know; numbers only.
-create function clerk_private.backlog(p_keep interval default '14 days')
+-- What an alert should know; numbers only. A partition is overdue when it is still there a day after it should have gone.
+create function clerk_private.backlog()
 returns table (parked bigint, waiting bigint, burying bigint, blocking_constraints text[], default_rows bigint, overdue_partitions bigint)
-language sql stable security definer set search_path = '' as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp set timezone = 'UTC' as $$
   select
     (select count(*) from clerk_private.parked p where p.resolved_at is null),
     (select count(*) from (select from clerk_private.inbox i where i.state = 'waiting' limit 100000) w),
-    (select count(*) from clerk_private.burying),
+    (select count(distinct (b.kind, b.id)) from clerk_private.burying b),
     (select array_agg(distinct b.constraint_name) from clerk_private.burying b where b.constraint_name is not null),
     (select count(*) from (select from clerk_private.inbox_default limit 100000) d),
-    (select count(*) from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
+    (select count(*) from pg_inherits i join pg_class c on c.oid = i.inhrelid
      where i.inhparent = 'clerk_private.inbox'::regclass and c.relname ~ '^inbox_\d{8}$'
-       and pg_catalog.to_date(pg_catalog.substr(c.relname, 7), 'YYYYMMDD') + 2 <= (now() - p_keep)::date)
+       and to_date(substr(c.relname, 7), 'YYYYMMDD') + 2 <= (now() - interval '14 days')::date)
 $$;
 
 grant usage on type clerk_private.delivery to clerk_webhook;
 grant execute on function clerk_private.ingest(clerk_private.delivery[], clerk_private.change[]) to clerk_webhook;
 grant execute on function clerk_private.replay(text[], timestamptz[], clerk_private.change[]) to clerk_cli;
-grant execute on function clerk_private.maintain(integer, interval, interval, integer) to clerk_webhook, clerk_worker;
-grant execute on function clerk_private.backlog(interval) to clerk_webhook, clerk_worker, clerk_cli;
+grant execute on function clerk_private.maintain() to clerk_webhook, clerk_worker;
+grant execute on function clerk_private.backlog() to clerk_webhook, clerk_worker, clerk_cli;
 reset role;
 
 -- migrate:down

@@ -73,7 +73,7 @@ grant create on schema clerk_private to clerk_definer;
 
 -- What a verified session token says. A gateway sets it (PostgREST, our dashboard); auth.jwt() belongs to Supabase, hence our own.
 create function clerk.jwt() returns jsonb language sql stable parallel safe set search_path = '' as
-$$ select nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
+$$ select nullif(current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb $$;
 
 create function clerk.current_user_id() returns text language sql stable parallel safe set search_path = '' as
 $$ select clerk.jwt() ->> 'sub' $$;

@@ -71,7 +71,7 @@ create table clerk_private.burying (
   constraint_name text,
   since timestamptz not null default now(),
   attempts integer not null default 0,
-  primary key (kind, id)
+  primary key (kind, id, reason)
 );
 
 -- The Clerk instance that this database belongs to, and the mark that asks the reconciler for a sweep.

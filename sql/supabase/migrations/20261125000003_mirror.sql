@@ -72,17 +72,19 @@ alter table clerk.organization_memberships enable row level security;
 alter table clerk.organization_memberships force row level security;
 
 -- The helpers read through policies of their own (a policy that reads its own table recurses) and say nothing but ids.
+-- pg_temp comes last in a definer's path: left out, it comes first, and a caller's temporary type called "text" would run the
+-- caller's code with the definer's rights.
 grant select on clerk.organization_memberships to clerk_definer;
 create policy memberships_definer on clerk.organization_memberships for select to clerk_definer using (true);
 reset role;
 
 set local role clerk_definer;
 create function clerk_private.hidden_ids() returns setof text
-  language sql stable security definer set search_path = '' as
+  language sql stable security definer set search_path = pg_catalog, pg_temp as
 $$ select b.id from clerk_private.burying b $$;
 
 create function clerk_private.my_org_ids() returns setof text
-  language sql stable security definer set search_path = '' as
+  language sql stable security definer set search_path = pg_catalog, pg_temp as
 $$ select m.organization_id from clerk.organization_memberships m
    where m.user_id = (select clerk.current_user_id())
      and not exists (select from clerk_private.burying b where b.id in (m.organization_id, m.user_id, m.id)) $$;

@@ -65,12 +65,12 @@ declare
   v_verdicts text[];
 begin
   with candidates as (
-    select distinct on (c.id) c.*
+    select distinct on (c.id) c.*, bool_or(c.buried_by = 'event') over (partition by c.id) as by_event
     from unnest(p_changes) with ordinality
       as c (kind, id, buried_by, updated_at, observed_at, source_rank, svix_id, source, object, n)
     where c.kind = p_kind
-    order by c.id, (c.buried_by is not null) desc, (c.buried_by = 'event') desc,
-      c.updated_at desc, c.observed_at desc, c.source_rank desc, c.svix_id collate "C" desc, c.n
+    order by c.id, (c.buried_by is not null) desc, case when c.buried_by is null then c.updated_at end desc,
+      c.observed_at desc, c.source_rank desc, c.svix_id collate "C" desc, c.n
   ), written as (
     insert into clerk_private.objects as o
       (kind, id, updated_at, observed_at, source_rank, svix_id, deleted_at, buried_by, tombstone_seq, raw, digest, projection, source)
@@ -80,7 +80,7 @@ begin
       case when c.buried_by is null then c.source_rank else 0 end,
       case when c.buried_by is null then c.svix_id else '' end,
       case when c.buried_by is not null then c.observed_at end,
-      c.buried_by,
+      case when c.buried_by is not null and c.by_event then 'event' else c.buried_by end,
       case when c.buried_by is not null then pg_catalog.nextval('clerk_private.tombstones') end,
       case when c.buried_by is null then c.object end,
       case when c.buried_by is null then p_digests[c.n] end,
@@ -141,14 +141,18 @@ begin
     ) t on t.id = c.id);
 end $$;
 
--- Takes typed rows away. A foreign key of the customer's must not hold a deletion up: such a row is emptied, hidden, tried again.
+-- Takes typed rows away. What others hang on them must not hold a deletion up, be it a foreign key or a transaction that is
+-- about to refer to them: such a row is emptied, hidden, tried again.
 create function clerk_private.remove_rows(p_kind text, p_ids text[]) returns void
 language plpgsql set search_path = '' as $$
 declare
+  v_patience constant text := pg_catalog.current_setting('lock_timeout');
   v_id text;
   v_constraint text;
+  v_column text;
 begin
   begin
+    perform pg_catalog.set_config('lock_timeout', '250ms', true);
     if p_kind = 'user' then
       delete from clerk.user_emails e where e.user_id = any (p_ids);
       delete from clerk.users u where u.id = any (p_ids);
@@ -157,11 +161,13 @@ begin
     else
       delete from clerk.organization_memberships m where m.id = any (p_ids);
     end if;
+    perform pg_catalog.set_config('lock_timeout', v_patience, true);
     set constraints all immediate;
     delete from clerk_private.burying b where b.kind = p_kind and b.id = any (p_ids) and b.reason = 'foreign key';
     return;
-  exception when foreign_key_violation then
-    get stacked diagnostics v_constraint = constraint_name;
+  -- The whole class: ON DELETE RESTRICT has a code of its own from 18 on, SET NULL may meet NOT NULL.
+  exception when integrity_constraint_violation or lock_not_available then
+    get stacked diagnostics v_constraint = constraint_name, v_column = column_name;
   end;
   if cardinality(p_ids) > 1 then
     foreach v_id in array p_ids loop
@@ -169,8 +175,20 @@ begin
     end loop;
     return;
   end if;
+
+  update clerk_private.burying b set attempts = b.attempts + 1, constraint_name = coalesce(nullif(v_constraint, ''), nullif(v_column, ''))
+  where b.kind = p_kind and b.id = p_ids[1] and b.reason = 'foreign key';
+  if found then
+    return;
+  end if;
+  insert into clerk_private.burying (kind, id, reason, constraint_name, attempts)
+  values (p_kind, p_ids[1], 'foreign key', coalesce(nullif(v_constraint, ''), nullif(v_column, '')), 1);
   if p_kind = 'user' then
-    delete from clerk.user_emails e where e.user_id = p_ids[1];
+    begin
+      delete from clerk.user_emails e where e.user_id = p_ids[1];
+    exception when integrity_constraint_violation or lock_not_available then
+      update clerk.user_emails e set email = '', verified = false, is_primary = false where e.user_id = p_ids[1];
+    end;
     update clerk.users u set primary_email = null, primary_email_verified = false, primary_phone = null, username = null,
       first_name = null, last_name = null, image_url = null, external_id = null, locale = null, public_metadata = '{}',
       banned = false, locked = false, two_factor_enabled = false, last_sign_in_at = null
@@ -182,17 +200,15 @@ begin
   else
     update clerk.organization_memberships m set role = '', permissions = '{}', public_metadata = '{}' where m.id = p_ids[1];
   end if;
-  insert into clerk_private.burying as b (kind, id, reason, constraint_name, attempts)
-  values (p_kind, p_ids[1], 'foreign key', v_constraint, 1)
-  on conflict (kind, id) do update set constraint_name = excluded.constraint_name, attempts = b.attempts + 1;
 end $$;
 
 -- ---------------------------------------------------------------- users
+-- Of what is stable, in a form that no setting of the session changes (a double's digits, a time's zone).
 create function clerk_private.user_digest(u clerk.users, e clerk.user_emails[]) returns bytea
 language sql stable parallel safe as $$
   select pg_catalog.sha256(pg_catalog.convert_to(row(u.id, u.primary_email, u.primary_email_verified, u.primary_phone, u.username,
     u.first_name, u.last_name, u.external_id, u.locale, u.public_metadata, u.banned, u.locked, u.two_factor_enabled,
-    pg_catalog.date_part('epoch', u.created_at), pg_catalog.date_part('epoch', u.updated_at), e)::text, 'UTF8')) $$;
+    extract(epoch from u.created_at), extract(epoch from u.updated_at), e)::text, 'UTF8')) $$;
 
 create function clerk_private.project_user(p_object jsonb) returns table (typed clerk.users, emails clerk.user_emails[])
 language sql stable parallel safe as $$
@@ -222,13 +238,13 @@ language sql stable parallel safe as $$
         coalesce(x -> 'verification' ->> 'status' = 'verified', false),
         coalesce(x ->> 'id' = p_object ->> 'primary_email_address_id', false)
       )::clerk.user_emails order by coalesce(x ->> 'id', x ->> 'email_address') collate "C"), '{}')
-     from jsonb_array_elements(p_object -> 'email_addresses') x)
+     from jsonb_array_elements(nullif(p_object -> 'email_addresses', 'null')) x)
   from (select) one
   left join lateral (
-    select x as e from jsonb_array_elements(p_object -> 'email_addresses') x
+    select x as e from jsonb_array_elements(nullif(p_object -> 'email_addresses', 'null')) x
     where x ->> 'id' = p_object ->> 'primary_email_address_id' limit 1) mail on true
   left join lateral (
-    select x as p from jsonb_array_elements(p_object -> 'phone_numbers') x
+    select x as p from jsonb_array_elements(nullif(p_object -> 'phone_numbers', 'null')) x
     where x ->> 'id' = p_object ->> 'primary_phone_number_id' limit 1) phone on true $$;
 
 create type clerk_private.projected_user as (typed clerk.users, emails clerk.user_emails[]);
@@ -307,7 +323,7 @@ language sql stable as $$
 create function clerk_private.organization_digest(g clerk.organizations) returns bytea
 language sql stable parallel safe as $$
   select pg_catalog.sha256(pg_catalog.convert_to(row(g.id, g.name, g.slug, g.max_allowed_memberships, g.public_metadata,
-    g.created_by, pg_catalog.date_part('epoch', g.created_at), pg_catalog.date_part('epoch', g.updated_at))::text, 'UTF8')) $$;
+    g.created_by, extract(epoch from g.created_at), extract(epoch from g.updated_at))::text, 'UTF8')) $$;
 
 create function clerk_private.project_organization(p_object jsonb) returns setof clerk.organizations
 language sql stable parallel safe as $$
@@ -370,7 +386,7 @@ end $$;
 create function clerk_private.membership_digest(m clerk.organization_memberships) returns bytea
 language sql stable parallel safe as $$
   select pg_catalog.sha256(pg_catalog.convert_to(row(m.id, m.organization_id, m.user_id, m.role, m.permissions, m.public_metadata,
-    pg_catalog.date_part('epoch', m.created_at), pg_catalog.date_part('epoch', m.updated_at))::text, 'UTF8')) $$;
+    extract(epoch from m.created_at), extract(epoch from m.updated_at))::text, 'UTF8')) $$;
 
 -- The embedded user and organization give their ids and nothing else: they are snapshots of unknown age.
 create function clerk_private.project_membership(p_object jsonb) returns setof clerk.organization_memberships
@@ -473,12 +489,11 @@ begin
     join unnest(clerk_private.outcomes(v_changes, v_verdicts, v_written)) with ordinality as x (outcome, n) on x.n = c.n);
 end $$;
 
--- The children of parents that were just deleted, as changes that bury them. A parent with more than p_most of them is left to
--- clerk_private.bury(), chunk by chunk; until then every policy hides what is below it.
+-- The children of parents that were just deleted, as changes that bury them: p_most of them at once. A parent with more, or one
+-- that comes after p_most, is left to clerk_private.bury(), chunk by chunk; until then every policy hides what is below it.
 create function clerk_private.cascade(p_changes clerk_private.change[], p_outcomes text[], p_most integer) returns clerk_private.change[]
 language plpgsql set search_path = '' as $$
 declare
-  v_large text[];
   v_children clerk_private.change[];
 begin
   with parents as (
@@ -494,11 +509,11 @@ begin
       (select m.id from clerk.organization_memberships m where p.kind = 'user' and m.user_id = p.id
        order by m.user_id, m.organization_id limit p_most + 1)) m
   ), counted as (
-    select c.*, count(*) over (partition by c.parent) > p_most as large from children c
+    select c.*, count(*) over (order by c.parent_kind, c.parent) > p_most as large from children c  -- peers included
   ), marked as (
     insert into clerk_private.burying (kind, id, reason)
     select distinct c.parent_kind, c.parent, 'cascade' from counted c where c.large
-    on conflict (kind, id) do nothing
+    on conflict (kind, id, reason) do nothing
   )
   select array_agg(('organization_membership', c.id, 'parent', 0, c.observed_at, 0::smallint, '', c.source, null)
     ::clerk_private.change) into v_children
@@ -533,35 +548,62 @@ end $$;
 create function clerk_private.merged(p_a text[], p_b text[]) returns text[] language sql immutable as
 $$ select array_agg(coalesce(b.x, p_a[b.n]) order by b.n) from unnest(p_b) with ordinality b (x, n) $$;
 
--- Goes on with what one transaction could not finish; answers how many are left. Called by the webhook service, now and then.
+-- Goes on with what one transaction could not finish: a chunk of one parent's children, or else what foreign keys held. Answers
+-- how much it got done; 0: nothing more can be done now. Called by the webhook service, now and then.
+-- It never waits for an arbiter row while it holds another out of order: who is being written to is left for the next time.
 create function clerk_private.bury(p_chunk integer default 2000) returns bigint
 language plpgsql set search_path = '' as $$
 declare
   r record;
   v_children clerk_private.change[];
+  v_done bigint := 0;
 begin
-  for r in select b.kind, b.id, b.reason from clerk_private.burying b order by b.attempts, b.since limit 50 for update skip locked loop
-    if r.reason = 'foreign key' then
-      perform clerk_private.remove_rows(r.kind, array[r.id]);
-      continue;
-    end if;
-    select array_agg(('organization_membership', m.id, 'parent', 0, o.deleted_at, 0::smallint, '', 'cascade', null)
+  if not pg_catalog.pg_try_advisory_xact_lock(1852143991, 0) then
+    return 0;
+  end if;
+
+  -- What was revived is not buried any more.
+  delete from clerk_private.burying b using clerk_private.objects o
+  where o.kind = b.kind and o.id = b.id and o.deleted_at is null;
+  get diagnostics v_done = row_count;
+
+  select b.kind, b.id, o.deleted_at into r
+  from clerk_private.burying b join clerk_private.objects o on o.kind = b.kind and o.id = b.id
+  where b.reason = 'cascade' and o.deleted_at is not null
+  order by b.since, b.kind, b.id limit 1 for update of o skip locked;
+  if found then
+    select array_agg(('organization_membership', m.id, 'parent', 0, r.deleted_at, 0::smallint, '', 'cascade', null)
       ::clerk_private.change)
     into v_children
-    from clerk_private.objects o cross join lateral (
+    from (
       select m.id from clerk.organization_memberships m
       where (r.kind = 'user' and m.user_id = r.id or r.kind = 'organization' and m.organization_id = r.id)
         and not exists (select from clerk_private.burying h where h.kind = 'organization_membership' and h.id = m.id)
-      limit p_chunk) m
-    where o.kind = r.kind and o.id = r.id and o.deleted_at is not null;
+        and not exists (
+          select from clerk_private.objects o
+          where o.kind = 'organization_membership' and o.id = m.id and o.revived_at >= r.deleted_at)
+      limit p_chunk) m;
     if v_children is not null then
       perform clerk_private.apply_memberships(v_children);
-    else
-      delete from clerk_private.burying b where b.kind = r.kind and b.id = r.id and b.reason = 'cascade';
+      return v_done + cardinality(v_children);
     end if;
-    exit;
+    delete from clerk_private.burying b where b.kind = r.kind and b.id = r.id and b.reason = 'cascade';
+    return v_done + 1;
+  end if;
+
+  for r in
+    select b.kind, b.id
+    from clerk_private.burying b join clerk_private.objects o on o.kind = b.kind and o.id = b.id
+    where b.reason = 'foreign key' and o.deleted_at is not null
+    order by b.attempts, b.since, b.kind, b.id limit 50 for update of o skip locked
+  loop
+    perform clerk_private.remove_rows(r.kind, array[r.id]);
+    if not exists (
+      select from clerk_private.burying b where b.kind = r.kind and b.id = r.id and b.reason = 'foreign key') then
+      v_done := v_done + 1;
+    end if;
   end loop;
-  return (select count(*) from clerk_private.burying);
+  return v_done;
 end $$;
 
 grant usage on type clerk_private.change to clerk_writer;
