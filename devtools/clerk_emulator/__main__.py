@@ -12,8 +12,9 @@ from pathlib import Path
 
 import uvloop
 
+from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.emulator import Emulator
-from devtools.clerk_emulator.settings import Behaviour, Settings
+from devtools.clerk_emulator.settings import Settings
 
 SECRET_KEY = "CLERK_EMULATOR_SECRET_KEY"
 ENDPOINT_SECRET = "CLERK_EMULATOR_ENDPOINT_SECRET"

@@ -127,6 +127,7 @@ class Emulator:
                 view=self.view,
                 log=self.requests,
                 secret_key=self.secret_key,
+                behaviour=lambda: self.events.behaviour,
                 observe=self._observe,
             ),
         )

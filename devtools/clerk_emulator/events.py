@@ -6,9 +6,9 @@ The envelope's timestamp is when the thing happened; the signed timestamp of eac
 from typing import Any
 
 from devtools.clerk_emulator import jsontext
+from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.delivery.dispatcher import Dispatcher
 from devtools.clerk_emulator.delivery.messages import Message, now_ms
-from devtools.clerk_emulator.settings import Behaviour
 from devtools.clerk_emulator.state.instance import InstanceState
 
 DEFAULT_ATTRIBUTES = {"http_request": {"client_ip": "203.0.113.7", "user_agent": "clerk-emulator"}}

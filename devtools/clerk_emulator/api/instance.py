@@ -1,5 +1,6 @@
 """``/v1/instance`` and ``/v1/jwks``."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from devtools.clerk_emulator.api.door import json_answer
+from devtools.clerk_emulator.behaviour import Behaviour
 
 
 class InstanceView:
@@ -40,11 +42,12 @@ class InstanceView:
         return {"keys": [key]}
 
 
-def add_routes(app: web.Application, *, view: InstanceView) -> None:
+def add_routes(app: web.Application, *, view: InstanceView, behaviour: Callable[[], Behaviour]) -> None:
     """Add the routes of the instance."""
 
     async def instance(_: web.Request) -> web.Response:
-        return json_answer(view.instance())
+        answered = behaviour().answered_instance_id
+        return json_answer(view.instance() | ({"id": answered} if answered else {}))
 
     async def jwks(_: web.Request) -> web.Response:
         return json_answer(view.jwks())

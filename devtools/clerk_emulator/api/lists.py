@@ -1,10 +1,9 @@
-"""Taking one page out of a table or a list of records.
+"""Taking one page out of some slots of a table, in any order.
 
-Order of creation is what tables hold; any other order is computed. Filters, cursors and what a server may do wrong
-with a page are added here, and nowhere else.
+Order of creation is what tables hold; an order by anything else is computed by looking at every record.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from devtools.clerk_emulator.api.parameters import Page
@@ -14,20 +13,13 @@ R = TypeVar("R", bound=Record)
 SortKey = Callable[[R], Any]
 
 
-def of_table(table: Table[R], page: Page, keys: Mapping[str, SortKey[R]]) -> list[R]:
-    """Return one page of all objects of a kind."""
-    if page.order_by == "created_at":
-        return table.page(offset=page.offset, limit=page.limit, newest_first=page.descending)
-    return of_records(list(table), page, keys)
+def in_order(table: Table[R], slots: Iterable[int], page: Page, key: SortKey[R]) -> list[int]:
+    """Return one page of these slots; what has no value in the ordering member comes first, ties by creation."""
 
-
-def of_records(records: list[R], page: Page, keys: Mapping[str, SortKey[R]]) -> list[R]:
-    """Return one page of these records; what has no value in the ordering member comes first."""
-    key = keys[page.order_by]
-
-    def sort_key(record: R) -> tuple[Any, ...]:
+    def sort_key(slot: int) -> tuple[Any, ...]:
+        record = table.at(slot)
         value = key(record)
-        return (value is not None, value if value is not None else 0, record.created_at, record.id)
+        return (value is not None, value if value is not None else 0, record.created_at, slot)
 
-    ordered = sorted(records, key=sort_key, reverse=page.descending)
+    ordered = sorted(slots, key=sort_key, reverse=page.descending)
     return ordered[page.offset : page.offset + page.limit]

@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from devtools.clerk_emulator import shapes
 from devtools.clerk_emulator.api import lists, parameters
 from devtools.clerk_emulator.api.door import json_answer
+from devtools.clerk_emulator.api.filters import user_filter
+from devtools.clerk_emulator.api.parameters import Page
+from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.changes import Changes
 from devtools.clerk_emulator.state.instance import InstanceState
 from devtools.clerk_emulator.state.records import MembershipRecord, UserRecord
@@ -18,7 +22,7 @@ METADATA = {"public_metadata": "object", "private_metadata": "object"}
 def _orders(state: InstanceState) -> dict[str, lists.SortKey[MembershipRecord]]:
     def of_user(value: Callable[[UserRecord], str | None]) -> lists.SortKey[MembershipRecord]:
         def key(record: MembershipRecord) -> str | None:
-            user = state.users.get(record.user_id)
+            user = state.users.known_record(record.user_id)
             return value(user) if user else None
 
         return key
@@ -33,29 +37,98 @@ def _orders(state: InstanceState) -> dict[str, lists.SortKey[MembershipRecord]]:
     }
 
 
-def add_routes(app: web.Application, *, state: InstanceState, changes: Changes) -> None:
+class MembershipsListed:
+    """Lists of memberships, as a replica shows them, and their counts."""
+
+    def __init__(self, *, state: InstanceState, behaviour: Callable[[], Behaviour]) -> None:
+        """List the memberships of this instance."""
+        self._state = state
+        self._behaviour = behaviour
+        self._orders = _orders(state)
+        self.orders = tuple(self._orders)
+
+    def answer(self, slots: list[int], page: Page) -> web.Response:
+        """Answer with one page of these slots, which are in order of creation, and with their count."""
+        table = self._state.memberships
+        listed = [slot for slot in slots if table.listed(slot)]
+        if page.order_by == "created_at":
+            ordered = listed[::-1] if page.descending else listed
+            found = ordered[page.offset : page.offset + page.limit]
+        else:
+            found = lists.in_order(table, listed, page, self._orders[page.order_by])
+        total = len(listed) if self._behaviour().stale_counts else sum(map(table.lives, slots))
+        return self._rendered(found, total)
+
+    def answer_all(self, page: Page) -> web.Response:
+        """Answer with one page of all memberships."""
+        table = self._state.memberships
+        if page.order_by != "created_at":
+            return self.answer(table.by_created.span().whole().tolist(), page)
+        listed = table.by_created.span(without=table.not_listed)
+        found = listed.page(offset=page.offset, limit=page.limit, newest_first=page.descending)
+        return self._rendered(found.tolist(), len(listed) if self._behaviour().stale_counts else len(table))
+
+    def _rendered(self, slots: list[int], total: int) -> web.Response:
+        state, data = self._state, []
+        for slot in slots:
+            record = state.memberships.at(slot)
+            organization = state.organizations.known_record(record.organization_id)
+            user = state.users.known_record(record.user_id)
+            if organization is not None and user is not None:
+                data.append(shapes.membership(record, organization=organization, user=user))
+        return json_answer({"data": data, "total_count": total})
+
+    def passing(self, slots: list[int], request: web.Request) -> list[int]:
+        """Return those of an organization's memberships that pass the request's filters, in order of creation."""
+        behaviour, state = self._behaviour(), self._state
+        wanted, roles = user_filter(request, behaviour), parameters.several(request, "role")
+        known = state.memberships.by_created.of([slot for slot in slots if state.memberships.known(slot)])
+        found = []
+        for slot in known.whole():
+            record = state.memberships.at(slot)
+            if not wanted.ids.accepts(record.user_id) or not wanted.created.holds(record.created_at):
+                continue
+            if roles is not None and record.role not in roles:
+                continue
+            user = state.users.known_record(record.user_id)
+            if user is not None and wanted.accepts(user):
+                found.append(slot)
+        return found
+
+
+def add_routes(
+    app: web.Application, *, state: InstanceState, changes: Changes, behaviour: Callable[[], Behaviour]
+) -> None:
     """Add the routes of memberships."""
     memberships = changes.memberships
-    orders = _orders(state)
-
-    def answer(page: list[MembershipRecord], total: int) -> web.Response:
-        return json_answer({"data": [memberships.shape(one) for one in page], "total_count": total})
+    listed = MembershipsListed(state=state, behaviour=behaviour)
 
     async def of_organization(request: web.Request) -> web.Response:
-        page = parameters.page(request, orders=tuple(orders))
-        wanted = set(request.query.getall("user_id", ()))
-        organization = changes.organizations.find(request.match_info["organization_id"])
-        found = [one for one in state.members_of(organization.id) if not wanted or one.user_id in wanted]
-        return answer(lists.of_records(found, page, orders), len(found))
+        page = parameters.page(request, orders=listed.orders)
+        state.linger_over()
+        identifier = request.match_info["organization_id"]
+        organization = state.organizations.listed_slot(identifier)
+        if organization is None:
+            organization = state.organizations.slot(changes.organizations.find(identifier).id)
+        slots = state.slots_in_organization(organization if organization is not None else -1)
+        return listed.answer(listed.passing(slots, request), page)
 
     async def of_user(request: web.Request) -> web.Response:
         page = parameters.page(request, orders=("created_at",))
-        found = state.memberships_of(changes.users.find(request.match_info["user_id"]).id)
-        return answer(lists.of_records(found, page, orders), len(found))
+        state.linger_over()
+        identifier = request.match_info["user_id"]
+        user = state.users.listed_slot(identifier)
+        if user is None:
+            user = state.users.slot(changes.users.find(identifier).id)
+        slots = [
+            slot for slot in state.slots_of_user(user if user is not None else -1) if state.memberships.known(slot)
+        ]
+        return listed.answer(state.memberships.by_created.of(slots).whole().tolist(), page)
 
     async def of_instance(request: web.Request) -> web.Response:
-        page = parameters.page(request, orders=tuple(orders))
-        return answer(lists.of_table(state.memberships, page, orders), len(state.memberships))
+        page = parameters.page(request, orders=listed.orders)
+        state.linger_over()
+        return listed.answer_all(page)
 
     async def create(request: web.Request) -> web.Response:
         fields = await parameters.body(request, CREATE, open_ended=True)

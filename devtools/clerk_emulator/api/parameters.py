@@ -19,7 +19,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "object": (dict,),
 }
-DEFAULT_LIMIT, MAX_LIMIT = 10, 500
+DEFAULT_LIMIT, MAX_LIMIT, MAX_VALUES = 10, 500, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,18 @@ class Page:
     offset: int
     order_by: str
     descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Values of a filter: what is wanted (None: no restriction), and what is not."""
+
+    wanted: frozenset[str] | None
+    unwanted: frozenset[str]
+
+    def accepts(self, value: str | None) -> bool:
+        """Tell whether a value passes."""
+        return value not in self.unwanted and (self.wanted is None or value in self.wanted)
 
 
 async def body(request: web.Request, declared: Mapping[str, Declared], *, open_ended: bool = False) -> dict[str, Any]:
@@ -71,14 +83,68 @@ def _check(name: str, value: Any, declared: Declared) -> None:
 
 
 def page(request: web.Request, *, orders: tuple[str, ...], default: str = "-created_at") -> Page:
-    """Return limit, offset and order of a list request; raise ClerkError (422)."""
+    """Return limit, offset and order of a list request; raise ClerkError (422).
+
+    A ``+`` that was not percent-encoded arrives as a blank, and is refused as such.
+    """
     limit = integer(request, "limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
     offset = integer(request, "offset", default=0, least=0)
     wanted = request.query.get("order_by") or default
-    name = wanted.lstrip("+- ")
-    if name not in orders or len(wanted) - len(name) > 1:
+    name = wanted[1:] if wanted[0] in "+-" else wanted
+    if name not in orders:
         raise invalid_parameter("order_by", f"does not take {wanted}", code="form_param_value_invalid")
-    return Page(limit=limit, offset=offset, order_by=name, descending=wanted.startswith("-"))
+    return Page(limit=limit, offset=offset, order_by=name, descending=wanted[0] == "-")
+
+
+def cursor(request: web.Request, page: Page) -> str | None:
+    """Return ``starting_after``; raise ClerkError (422) beside an offset or another order than that of creation."""
+    wanted = request.query.get("starting_after")
+    if not wanted:
+        return None
+    if page.order_by != "created_at":
+        raise invalid_parameter("starting_after", "requires ordering by created_at", code="form_param_value_invalid")
+    if page.offset:
+        raise invalid_parameter("starting_after", "cannot be combined with offset", code="form_param_value_invalid")
+    return wanted
+
+
+def several(request: web.Request, name: str) -> frozenset[str] | None:
+    """Return the values of a parameter that may be repeated, None where it is absent; raise ClerkError (422)."""
+    values = request.query.getall(name, ())
+    if not values:
+        return None
+    if len(values) > MAX_VALUES:
+        raise invalid_parameter(name, f"takes at most {MAX_VALUES} values", code="form_param_max_length_exceeded")
+    return frozenset(values)
+
+
+def signed(request: web.Request, name: str) -> Signed:
+    """Return the values of a parameter whose values may be prepended with + or -; raise ClerkError (422)."""
+    values = several(request, name) or frozenset()
+    unwanted = frozenset(value[1:] for value in values if value.startswith("-"))
+    wanted = frozenset(value.removeprefix("+") for value in values if not value.startswith("-"))
+    return Signed(wanted=wanted or None, unwanted=unwanted)
+
+
+def moment(request: web.Request, name: str) -> int | None:
+    """Return a time in ms, None where it is absent; raise ClerkError (422)."""
+    text = request.query.get(name)
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise invalid_parameter(name, "must be an integer") from None
+
+
+def choice(request: web.Request, name: str) -> bool | None:
+    """Return a boolean of the query, None where it is absent; raise ClerkError (422)."""
+    text = request.query.get(name, "").lower()
+    if not text:
+        return None
+    if text not in ("true", "false", "1", "0"):
+        raise invalid_parameter(name, "must be a boolean")
+    return text in ("true", "1")
 
 
 def integer(request: web.Request, name: str, *, default: int, least: int, most: int | None = None) -> int:

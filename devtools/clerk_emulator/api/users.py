@@ -1,15 +1,19 @@
 """``/v1/users``."""
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from devtools.clerk_emulator import shapes
-from devtools.clerk_emulator.api import lists, parameters
+from devtools.clerk_emulator.api import parameters
 from devtools.clerk_emulator.api.door import METADATA_APART, json_answer, version
+from devtools.clerk_emulator.api.filters import user_filter
+from devtools.clerk_emulator.api.users_listed import ORDERS, UsersListed
+from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.changes import Changes
+from devtools.clerk_emulator.clerk_errors import not_found
 from devtools.clerk_emulator.state.instance import InstanceState
-from devtools.clerk_emulator.state.records import UserRecord
 
 METADATA = {"public_metadata": "object", "private_metadata": "object", "unsafe_metadata": "object"}
 _EITHER = {
@@ -54,36 +58,41 @@ UPDATE = {
     "profile_image_id": "string?",
     "sign_out_of_other_sessions": "boolean?",
 }
-ORDERS: dict[str, lists.SortKey[UserRecord]] = {
-    "created_at": lambda user: user.created_at,
-    "updated_at": lambda user: user.updated_at,
-    "email_address": lambda user: user.primary_email,
-    "web3wallet": lambda user: user.primary_wallet_id,
-    "first_name": lambda user: user.first_name,
-    "last_name": lambda user: user.last_name,
-    "phone_number": lambda user: user.primary_phone_id,
-    "username": lambda user: user.username,
-    "last_active_at": lambda user: user.last_active_at,
-    "last_sign_in_at": lambda user: user.last_sign_in_at,
-}
 
 
-def add_routes(app: web.Application, *, state: InstanceState, changes: Changes) -> None:
+def add_routes(
+    app: web.Application, *, state: InstanceState, changes: Changes, behaviour: Callable[[], Behaviour]
+) -> None:
     """Add the routes of users."""
     users = changes.users
+    listed = UsersListed(state)
 
     async def index(request: web.Request) -> web.Response:
+        now = behaviour()
         page = parameters.page(request, orders=tuple(ORDERS))
-        return json_answer([shapes.user(user) for user in lists.of_table(state.users, page, ORDERS)])
+        after = None if now.ignore_starting_after else parameters.cursor(request, page)
+        wanted = user_filter(request, now)
+        state.linger_over()
+        slots = listed.page(wanted, page, starting_after=after, behaviour=now)
+        return json_answer([shapes.user(state.users.at(slot)) for slot in slots])
 
-    async def count(_: web.Request) -> web.Response:
-        return json_answer({"object": "total_count", "total_count": len(state.users)})
+    async def count(request: web.Request) -> web.Response:
+        now = behaviour()
+        state.linger_over()
+        return json_answer({"object": "total_count", "total_count": listed.count(user_filter(request, now), now)})
 
     async def create(request: web.Request) -> web.Response:
         return json_answer(shapes.user(users.create(await parameters.body(request, CREATE))))
 
     async def show(request: web.Request) -> web.Response:
-        return json_answer(shapes.user(users.find(request.match_info["user_id"])))
+        identifier = request.match_info["user_id"]
+        if behaviour().stale_single_reads:
+            state.linger_over()
+            slot = state.users.listed_slot(identifier)
+            if slot is None:
+                raise not_found("user", identifier)
+            return json_answer(shapes.user(state.users.at(slot)))
+        return json_answer(shapes.user(users.find(identifier)))
 
     async def update(request: web.Request) -> web.Response:
         declared = UPDATE if version(request) == METADATA_APART else UPDATE | METADATA

@@ -104,7 +104,7 @@ class MembershipChanges:
         """End a membership and return its last shape."""
         record = self.find(organization_id=organization_id, user_id=user_id)
         shape = self.shape(record)
-        self._state.memberships.remove(record.id)
+        self._state.memberships.remove(record.id, linger_seconds=self._events.behaviour.stale_deleted_seconds)
         self._events.emit("organizationMembership.deleted", shape)
         return shape
 
@@ -113,10 +113,12 @@ class MembershipChanges:
         for record in records:
             if self._events.behaviour.cascade_events:
                 self._events.emit("organizationMembership.deleted", self.shape(record))
-            self._state.memberships.remove(record.id)
+            self._state.memberships.remove(record.id, linger_seconds=self._events.behaviour.stale_deleted_seconds)
 
     def _put(self, record: MembershipRecord) -> MembershipRecord:
-        moved = replace(record, updated_at=moments.after(record.updated_at))
+        old = self._state.memberships.get(record.id) or record
+        still = self._events.behaviour.still_fields
+        moved = replace(record, updated_at=moments.of_change(old, record, still_fields=still))
         self._state.memberships.replace(moved)
         self._events.emit("organizationMembership.updated", self.shape(moved))
         return moved

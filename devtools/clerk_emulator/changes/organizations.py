@@ -86,13 +86,15 @@ class OrganizationChanges:
         """Delete an organization and its memberships; return the DeletedObject."""
         record = self.find(id_or_slug)
         self._memberships.end_all(self._state.members_of(record.id))
-        self._state.organizations.remove(record.id)
+        self._state.organizations.remove(record.id, linger_seconds=self._events.behaviour.stale_deleted_seconds)
         shape = shapes.deleted("organization", record.id, slug=record.slug)
         self._events.emit("organization.deleted", shape)
         return shape
 
     def _put(self, record: OrganizationRecord) -> OrganizationRecord:
-        moved = replace(record, updated_at=moments.after(record.updated_at))
+        old = self._state.organizations.get(record.id) or record
+        still = self._events.behaviour.still_fields
+        moved = replace(record, updated_at=moments.of_change(old, record, still_fields=still))
         self._state.organizations.replace(moved)
         self._state.remember_slug(moved)
         self._events.emit("organization.updated", shapes.organization(moved))

@@ -95,7 +95,7 @@ class UserChanges:
         """Delete a user and their memberships; return the DeletedObject."""
         record = self.find(identifier)
         self._memberships.end_all(self._state.memberships_of(record.id))
-        self._state.users.remove(record.id)
+        self._state.users.remove(record.id, linger_seconds=self._events.behaviour.stale_deleted_seconds)
         shape = shapes.deleted("user", record.id)
         event = shapes.deleted("user", record.id, external_id=record.external_id)
         self._events.emit("user.deleted", event)
@@ -108,7 +108,9 @@ class UserChanges:
         return self._put(replace(record, last_sign_in_at=moment, last_active_at=moment - moment % 86_400_000))
 
     def _put(self, record: UserRecord) -> UserRecord:
-        moved = replace(record, updated_at=moments.after(record.updated_at))
+        old = self._state.users.get(record.id) or record
+        still = self._events.behaviour.still_fields
+        moved = replace(record, updated_at=moments.of_change(old, record, still_fields=still))
         self._state.users.replace(moved)
         self._state.remember_identities(moved)
         self._events.emit("user.updated", shapes.user(moved))

@@ -6,9 +6,9 @@ from typing import Any
 from aiohttp import web
 
 from devtools.clerk_emulator import shapes
+from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.control.commands import answer, command, number
 from devtools.clerk_emulator.control.parts import Parts
-from devtools.clerk_emulator.settings import Behaviour
 
 _BEHAVIOUR = frozenset(one.name for one in fields(Behaviour))
 
@@ -32,9 +32,8 @@ def summary(parts: Parts) -> dict[str, Any]:
 
 def changed_behaviour(behaviour: Behaviour, change: dict[str, Any]) -> Behaviour:
     """Return the behaviour with some members replaced; raise ValueError or TypeError."""
-    if "header_families" in change:
-        change = change | {"header_families": tuple(change["header_families"])}
-    return replace(behaviour, **change)
+    lists = {name: tuple(value) for name, value in change.items() if isinstance(value, list)}
+    return replace(behaviour, **change | lists)
 
 
 def add_routes(app: web.Application, parts: Parts) -> None:
@@ -69,6 +68,14 @@ def add_routes(app: web.Application, parts: Parts) -> None:
         page = parts.state.users.page(offset=offset, limit=limit)
         return answer({"data": [shapes.user(user) for user in page], "total_count": len(parts.state.users)})
 
+    async def replica(request: web.Request) -> web.Response:
+        wanted = await command(request, allowed={"catch_up", "hide"})
+        if wanted.get("catch_up"):
+            parts.state.catch_up()
+        for identifier in wanted.get("hide", ()):
+            parts.state.hide(identifier)
+        return answer(parts.state.replica())
+
     async def requests(request: web.Request) -> web.Response:
         found = list(parts.requests.since(number(request, "since", 0)))
         limit = int(number(request, "limit", 1_000))
@@ -91,5 +98,6 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     app.router.add_post("/resume", resume)
     app.router.add_get("/users", users)
     app.router.add_post("/users/{user_id}/sign_in", sign_in)
+    app.router.add_post("/replica", replica)
     app.router.add_get("/requests", requests)
     app.router.add_delete("/requests", forget_requests)

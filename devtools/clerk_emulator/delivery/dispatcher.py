@@ -6,13 +6,13 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
+from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.delivery.endpoints import Endpoint, SigningSecret, checked_url, new_secret
 from devtools.clerk_emulator.delivery.faults import Faults
 from devtools.clerk_emulator.delivery.lane import Lane
 from devtools.clerk_emulator.delivery.messages import Delivery, Message, MessageLog, now_ms
 from devtools.clerk_emulator.delivery.outstanding import Outstanding
 from devtools.clerk_emulator.delivery.transport import Transport
-from devtools.clerk_emulator.settings import Behaviour
 
 
 class Dispatcher:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.delivery import signing
 from devtools.clerk_emulator.delivery.endpoints import Endpoint, new_secret
 from devtools.clerk_emulator.delivery.faults import Fault, FaultKind, Faults
@@ -12,7 +13,6 @@ from devtools.clerk_emulator.delivery.messages import Attempt, Delivery, Fate, M
 from devtools.clerk_emulator.delivery.outstanding import Outstanding
 from devtools.clerk_emulator.delivery.schedule import next_delay
 from devtools.clerk_emulator.delivery.transport import AT_ONCE_SECONDS, Outcome, Transport
-from devtools.clerk_emulator.settings import Behaviour
 
 #: Signs what must not verify.
 WRONG_SECRET = new_secret(seed=-1, number=0)

@@ -4,8 +4,9 @@ import random
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.delivery.transport import Outcome
-from devtools.clerk_emulator.settings import SVIX_SCHEDULE, Behaviour
+from devtools.clerk_emulator.settings import SVIX_SCHEDULE
 
 #: After a timeout the next attempt waits at least this long, whatever the schedule says.
 AFTER_TIMEOUT_SECONDS = 60.0

@@ -8,7 +8,7 @@ from standardwebhooks.webhooks import Webhook as StandardWebhook
 from standardwebhooks.webhooks import hmac_data
 from svix.webhooks import Webhook
 
-from devtools.clerk_emulator.settings import HeaderFamily
+from devtools.clerk_emulator.behaviour import HeaderFamily
 
 
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> str:

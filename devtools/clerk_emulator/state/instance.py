@@ -1,11 +1,12 @@
 """The instance's objects and the ways to find one: by id, by identifier, by who belongs where."""
 
 import time
-from array import array
 from collections.abc import Iterable
 from itertools import count
+from typing import Any
 
 from devtools.clerk_emulator.settings import Settings
+from devtools.clerk_emulator.state.groups import Groups
 from devtools.clerk_emulator.state.identifiers import IdentifierSpace
 from devtools.clerk_emulator.state.population import Population, seeded_slot
 from devtools.clerk_emulator.state.records import MembershipRecord, OrganizationRecord, UserRecord
@@ -27,7 +28,10 @@ class InstanceState:
             memberships=settings.memberships,
         )
         self.users: Table[UserRecord] = Table(
-            population.user_space, created=population.user_times, derive=population.user
+            population.user_space,
+            created=population.user_times,
+            derive=population.user,
+            updated=population.user_updated_at,
         )
         self.organizations: Table[OrganizationRecord] = Table(
             population.organization_space, created=population.organization_times, derive=population.organization
@@ -40,8 +44,8 @@ class InstanceState:
         self._numbers = count(_AFTER_SEEDED + (time.time_ns() << 40))
         self._other_spaces: dict[str, IdentifierSpace] = {}
         self._identities: dict[tuple[str, str], str] = {}
-        self._of_organization = _grouped(population.membership_organizations)
-        self._of_user = _grouped(population.membership_users)
+        self._of_organization = Groups(population.membership_organizations)
+        self._of_user = Groups(population.membership_users)
 
     def identification_id(self, *, now_ms: int) -> str:
         """Return a fresh ``idn_…``."""
@@ -56,16 +60,19 @@ class InstanceState:
 
     def user_with(self, kind: str, value: str) -> UserRecord | None:
         """Return the user who has this ``email_address``, ``phone_number``, ``username`` or ``external_id``."""
+        slot = self.user_slot_with(kind, value)
+        return None if slot is None or not self.users.lives(slot) else self.users.at(slot)
+
+    def user_slot_with(self, kind: str, value: str) -> int | None:
+        """Return the slot of the user, living or still listed, who is identified so."""
         identifier = self._identities.get((kind, value))
-        if identifier is not None:
-            user = self.users.get(identifier)
-            if user is not None and value in identities(user)[kind]:
-                return user
-        slot = seeded_slot(value)
-        if slot is None or not 0 <= slot < self.users.slots or not self.users.lives(slot):
-            return None
-        user = self.users.at(slot)
-        return user if value in identities(user)[kind] else None
+        candidates = (self.users.slot_ever(identifier) if identifier is not None else None, seeded_slot(value))
+        for slot in candidates:
+            if slot is None or not 0 <= slot < self.users.slots or not self.users.known(slot):
+                continue
+            if value in identities(self.users.at(slot))[kind]:
+                return slot
+        return None
 
     def remember_identities(self, user: UserRecord) -> None:
         """Make the user findable by what identifies them."""
@@ -101,27 +108,73 @@ class InstanceState:
         organization, user = self.organizations.slot(record.organization_id), self.users.slot(record.user_id)
         if organization is None or user is None:
             raise KeyError(record.organization_id if organization is None else record.user_id)
-        self._of_organization.setdefault(organization, array("l")).append(slot)
-        self._of_user.setdefault(user, array("l")).append(slot)
+        self._of_organization.add(organization, slot)
+        self._of_user.add(user, slot)
 
     def members_of(self, organization_id: str) -> list[MembershipRecord]:
         """Return an organization's memberships, oldest first."""
-        return self._memberships(self._of_organization.get(_live(self.organizations.slot(organization_id)), ()))
+        organization = self.organizations.slot(organization_id)
+        return [] if organization is None else self._live(self._of_organization.of(organization))
 
     def memberships_of(self, user_id: str) -> list[MembershipRecord]:
         """Return a user's memberships, oldest first."""
-        return self._memberships(self._of_user.get(_live(self.users.slot(user_id)), ()))
+        user = self.users.slot(user_id)
+        return [] if user is None else self._live(self._of_user.of(user))
 
     def members_count(self, organization_id: str) -> int:
         """Return the number of an organization's memberships."""
-        slots = self._of_organization.get(_live(self.organizations.slot(organization_id)), ())
+        organization = self.organizations.slot(organization_id)
+        slots = [] if organization is None else self._of_organization.of(organization)
         return sum(1 for slot in slots if self.memberships.lives(slot))
 
     def membership(self, *, organization_id: str, user_id: str) -> MembershipRecord | None:
         """Return the membership of a user in an organization."""
         return next((one for one in self.memberships_of(user_id) if one.organization_id == organization_id), None)
 
-    def _memberships(self, slots: Iterable[int]) -> list[MembershipRecord]:
+    def slots_in_organization(self, organization: int) -> list[int]:
+        """Return the slots of an organization's memberships by its own slot, ended ones among them."""
+        return self._of_organization.of(organization)
+
+    def slots_of_user(self, user: int) -> list[int]:
+        """Return the slots of a user's memberships by the user's slot, ended ones among them."""
+        return self._of_user.of(user)
+
+    def linger_over(self) -> None:
+        """Let lists forget the deleted objects whose time is up."""
+        for table in (self.users, self.organizations, self.memberships):
+            table.linger_over()
+
+    def hide(self, identifier: str) -> None:
+        """Let lists leave out an object that exists, with the memberships of a user or an organization.
+
+        Raises ValueError where nothing has this id.
+        """
+        for table in (self.users, self.organizations, self.memberships):
+            if identifier in table:
+                table.hide(identifier)
+        for held in (self.memberships_of(identifier), self.members_of(identifier)):
+            for membership in held:
+                self.memberships.hide(membership.id)
+        if not any(identifier in table for table in (self.users, self.organizations, self.memberships)):
+            raise ValueError(f"nothing has the id {identifier}")
+
+    def replica(self) -> dict[str, dict[str, int]]:
+        """Return how many objects of each kind lists show wrongly, and how many they leave out."""
+        kinds: dict[str, Table[Any]] = {
+            "users": self.users,
+            "organizations": self.organizations,
+            "memberships": self.memberships,
+        }
+        return {
+            kind: {"lingering": len(table.not_real), "hidden": len(table.not_listed)} for kind, table in kinds.items()
+        }
+
+    def catch_up(self) -> None:
+        """Let lists show what is."""
+        for table in (self.users, self.organizations, self.memberships):
+            table.catch_up()
+
+    def _live(self, slots: Iterable[int]) -> list[MembershipRecord]:
         return [self.memberships.at(slot) for slot in slots if self.memberships.lives(slot)]
 
 
@@ -134,17 +187,3 @@ def identities(user: UserRecord) -> dict[str, tuple[str, ...]]:
         "username": (user.username,) if user.username else (),
         "external_id": (user.external_id,) if user.external_id else (),
     }
-
-
-def _live(slot: int | None) -> int:
-    return -1 if slot is None else slot
-
-
-def _grouped(keys: "array[int]") -> "dict[int, array[int]]":
-    groups: dict[int, array[int]] = {}
-    for slot, key in enumerate(keys):
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = array("l")
-        group.append(slot)
-    return groups

@@ -29,6 +29,7 @@ DAY_MS = 86_400_000
 #: A number within a kind of nested id: how many of them one user may have from the seed.
 _NESTED = 8
 _SLOT = re.compile(r"(?:^|[^0-9])0*([0-9]+)(?:@|$)")
+_WALLET = re.compile(r"0x[0-9a-f]{40}")
 _PHONE_BASE = 12_025_000_000
 
 
@@ -45,9 +46,11 @@ def _ascii(name: str) -> str:
 
 
 def seeded_slot(identifier: str) -> int | None:
-    """Read the slot out of a seeded address, username, phone number, slug or external id."""
+    """Read the slot out of a seeded address, username, phone number, wallet, slug or external id."""
     if identifier.startswith("+") and identifier[1:].isascii() and identifier[1:].isdigit():
         return int(identifier[1:]) - _PHONE_BASE
+    if _WALLET.fullmatch(identifier):
+        return int(identifier[2:12], 16)
     match = _SLOT.search(identifier)
     return int(match.group(1)) if match and len(match.group(1)) < 16 else None
 
@@ -78,6 +81,10 @@ class Population:
         """Return the id of a seeded organization."""
         return self.organization_space.make(slot, at_ms=self.organization_times[slot])
 
+    def user_updated_at(self, slot: int) -> int:
+        """Return a seeded user's last change in ms."""
+        return self.user_times[slot] + 1 + Draw(self._seed, 5, slot).below(20 * DAY_MS)
+
     def user(self, slot: int) -> UserRecord:
         """Return a seeded user."""
         draw = Draw(self._seed, 1, slot)
@@ -85,7 +92,7 @@ class Population:
         first, last = draw.pick(names.FIRST), draw.pick(names.LAST)
         ascii_name = _ascii(f"{first} {last}")
         address = f"{ascii_name}.{slot}@{draw.pick(names.DOMAIN)}"
-        updated = created + 1 + draw.below(20 * DAY_MS)
+        updated = self.user_updated_at(slot)
         signed_in = created + draw.below(updated - created)
         google = draw.chance(70)
         email = self._email(slot, address, created=created, google=google, draw=draw)
@@ -186,7 +193,7 @@ class Population:
         if not draw.chance(2):
             return ()
         identifier = self.identification_space.make(slot * _NESTED + 2, at_ms=created)
-        return (WalletRecord(id=identifier, address=f"0x{draw.token(40)}", created_at=created),)
+        return (WalletRecord(id=identifier, address=f"0x{slot:010x}{draw.token(30)}", created_at=created),)
 
     def _passkeys(self, slot: int, *, last_used_at: int, draw: Draw) -> tuple[PasskeyRecord, ...]:
         if not draw.chance(3):

@@ -1,18 +1,21 @@
 """One kind of object, by id and in order of creation, with the seeded ones computed on demand.
 
 A million users must start at once and stay small, so a table keeps per object no more than a few machine words: two
-times and a place in the order. Seeded records are derived again whenever they are asked for; only objects that were
+times and a place in each order. Seeded records are derived again whenever they are asked for; only objects that were
 created or changed since the start are held as records. Every object has a *slot*, its number within the kind; seeded
 ones have the first slots.
+
+What lists show may differ from what is: an object *lingers* where a replica still lists it after its deletion, and is
+*hidden* where the replica does not have it yet. Everything here means what is, unless it says ``listed``.
 """
 
 import time
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from devtools.clerk_emulator.state.identifiers import IdentifierSpace
+from devtools.clerk_emulator.state.order import Order
 
 
 class Record(Protocol):
@@ -40,19 +43,34 @@ _SLOT_BITS = 48
 class Table(Generic[R]):
     """The objects of one kind."""
 
-    def __init__(self, space: IdentifierSpace, *, created: "array[int]", derive: Callable[[int], R]) -> None:
-        """Begin with the seeded objects: their creation times (ascending) and how each is derived from its slot."""
+    def __init__(
+        self,
+        space: IdentifierSpace,
+        *,
+        created: "array[int]",
+        derive: Callable[[int], R],
+        updated: Callable[[int], int] | None = None,
+    ) -> None:
+        """Begin with the seeded objects: creation times (ascending), and record and last change from the slot.
+
+        Without ``updated`` there is no order by last change.
+        """
         self._space = space
         self._derive = derive
         self._created = created
-        self._order = array("l", range(len(created)))
+        self._seeded = len(created)
+        self.by_created = Order(created)
+        self._seeded_updated = updated
+        self._by_updated: Order | None = None
         self._held: dict[int, R] = {}
         self._removed: set[int] = set()
+        self._lingering: dict[int, float | None] = {}
+        self._hidden: set[int] = set()
         self._salt = time.time_ns()
 
     def __len__(self) -> int:
         """Return the number of live objects."""
-        return len(self._order)
+        return len(self.by_created) - len(self._lingering)
 
     def __contains__(self, identifier: str) -> bool:
         """Tell whether an object with this id lives."""
@@ -62,6 +80,23 @@ class Table(Generic[R]):
     def slots(self) -> int:
         """How many slots were ever given out."""
         return len(self._created)
+
+    @property
+    def by_updated(self) -> Order:
+        """The order by last change; made when it is first asked for, kept from then on."""
+        if self._by_updated is None:
+            if self._seeded_updated is None:
+                raise ValueError("this kind has no order by last change")
+            updated = self._seeded_updated
+            keys = array("q", (updated(slot) for slot in range(self._seeded)))
+            keys.extend([0] * (len(self._created) - self._seeded))
+            for slot, record in self._held.items():
+                keys[slot] = record.updated_at
+            order = Order(keys)
+            for slot in self._removed - self._lingering.keys():
+                order.discard(slot)
+            self._by_updated = order
+        return self._by_updated
 
     def lives(self, slot: int) -> bool:
         """Tell whether the object of a slot that was given out still exists."""
@@ -74,15 +109,27 @@ class Table(Generic[R]):
 
     def slot(self, identifier: str) -> int | None:
         """Return the slot of a live object, or None."""
+        slot = self.slot_ever(identifier)
+        return None if slot is None or slot in self._removed else slot
+
+    def slot_ever(self, identifier: str) -> int | None:
+        """Return the slot of an object that lives or lived, or None."""
         slot = self._slot_in(identifier)
-        if slot is None or slot >= len(self._created) or slot in self._removed or self.identifier(slot) != identifier:
+        if slot is None or slot >= len(self._created):
             return None
-        return slot
+        if slot in self._removed and slot not in self._held:
+            payload = slot if slot < self._seeded else slot | self._salt << _SLOT_BITS
+            return slot if self._space.number(identifier) == payload else None
+        return slot if self.identifier(slot) == identifier else None
 
     def at(self, slot: int) -> R:
-        """Return the record in a slot; the slot is a live one."""
+        """Return the record in a slot; the slot is a live or lingering one."""
         held = self._held.get(slot)
         return held if held is not None else self._derive(slot)
+
+    def held(self, slot: int) -> bool:
+        """Tell whether a slot's record is kept, not derived from the seed."""
+        return slot in self._held
 
     def get(self, identifier: str) -> R | None:
         """Return the record with this id, or None."""
@@ -100,7 +147,10 @@ class Table(Generic[R]):
             raise ValueError(f"{record.id} is not the next id")
         self._created.append(record.created_at)
         self._held[slot] = record
-        self._order.insert(self._place(slot), slot)
+        self.by_created.add(slot)
+        if self._by_updated is not None:
+            self._by_updated.keys.append(record.updated_at)
+            self._by_updated.add(slot)
         return slot
 
     def replace(self, record: R) -> None:
@@ -108,42 +158,105 @@ class Table(Generic[R]):
         slot = self.slot(record.id)
         if slot is None:
             raise KeyError(record.id)
-        if record.created_at != self._created[slot]:
-            del self._order[self._place(slot)]
-            self._created[slot] = record.created_at
-            self._order.insert(self._place(slot), slot)
+        _move(self.by_created, slot, record.created_at)
+        if self._by_updated is not None:
+            _move(self._by_updated, slot, record.updated_at)
         self._held[slot] = record
 
-    def remove(self, identifier: str) -> R:
-        """Take an object out for good and return its last record; raise KeyError where none lives."""
+    def remove(self, identifier: str, *, linger_seconds: float | None = 0) -> R:
+        """Take an object out for good and return its last record; raise KeyError where none lives.
+
+        Lists go on showing it for so many seconds, or (None) until :meth:`catch_up`.
+        """
         slot = self.slot(identifier)
         if slot is None:
             raise KeyError(identifier)
         record = self.at(slot)
-        del self._order[self._place(slot)]
         self._removed.add(slot)
-        self._held.pop(slot, None)
+        if linger_seconds == 0:
+            self._forget(slot)
+        else:
+            self._held[slot] = record
+            self._lingering[slot] = None if linger_seconds is None else time.monotonic() + linger_seconds
         return record
 
     def page(self, *, offset: int, limit: int, newest_first: bool = True) -> list[R]:
         """Return a page in order of creation."""
-        if newest_first:
-            end = max(len(self._order) - offset, 0)
-            slots = self._order[max(end - limit, 0) : end]
-            slots.reverse()
-        else:
-            slots = self._order[offset : offset + limit]
-        return [self.at(slot) for slot in slots]
+        span = self.by_created.span(without=self._lingering)
+        return [self.at(slot) for slot in span.page(offset=offset, limit=limit, newest_first=newest_first)]
 
     def __iter__(self) -> Iterator[R]:
         """Yield every record, oldest first."""
-        for slot in array("l", self._order):
+        for slot in self.by_created.span(without=self._lingering).whole():
             yield self.at(slot)
+
+    @property
+    def not_listed(self) -> frozenset[int]:
+        """Slots that lists leave out although they are in the orders."""
+        return frozenset(self._hidden)
+
+    @property
+    def not_real(self) -> frozenset[int]:
+        """Slots that are in the orders although nothing lives there any more."""
+        return frozenset(self._lingering)
+
+    def listed(self, slot: int) -> bool:
+        """Tell whether lists show the object of a slot that was given out."""
+        return slot not in self._hidden and (slot not in self._removed or slot in self._lingering)
+
+    def listed_slot(self, identifier: str) -> int | None:
+        """Return the slot of an object that lists show, or None."""
+        slot = self.slot_ever(identifier)
+        return slot if slot is not None and self.listed(slot) else None
+
+    def known(self, slot: int) -> bool:
+        """Tell whether the object of a slot lives or lingers, hidden or not: :meth:`at` has its record."""
+        return slot not in self._removed or slot in self._lingering
+
+    def known_record(self, identifier: str) -> R | None:
+        """Return the record of an object that lives or lingers, hidden or not."""
+        slot = self.slot_ever(identifier)
+        return self.at(slot) if slot is not None and self.known(slot) else None
+
+    def hide(self, identifier: str) -> None:
+        """Leave an object out of lists until :meth:`catch_up`; raise KeyError where none lives."""
+        slot = self.slot(identifier)
+        if slot is None:
+            raise KeyError(identifier)
+        self._hidden.add(slot)
+
+    def linger_over(self) -> None:
+        """Forget what lingers and whose time is up."""
+        if not self._lingering:
+            return
+        now = time.monotonic()
+        for slot in [slot for slot, end in self._lingering.items() if end is not None and end <= now]:
+            self._stop_lingering(slot)
+
+    def catch_up(self) -> None:
+        """Let lists show what is."""
+        for slot in list(self._lingering):
+            self._stop_lingering(slot)
+        self._hidden.clear()
+
+    def _stop_lingering(self, slot: int) -> None:
+        del self._lingering[slot]
+        self._forget(slot)
+
+    def _forget(self, slot: int) -> None:
+        self.by_created.discard(slot)
+        if self._by_updated is not None:
+            self._by_updated.discard(slot)
+        self._held.pop(slot, None)
+        self._hidden.discard(slot)
 
     def _slot_in(self, identifier: str) -> int | None:
         number = self._space.number(identifier)
         return None if number is None else number % (1 << _SLOT_BITS)
 
-    def _place(self, slot: int) -> int:
-        created = self._created
-        return bisect_left(self._order, (created[slot], slot), key=lambda other: (created[other], other))
+
+def _move(order: Order, slot: int, key: int) -> None:
+    if order.keys[slot] != key:
+        order.discard(slot)
+        order.keys[slot] = key
+        order.add(slot)

@@ -1,0 +1,28 @@
+"""Which memberships belong to one user or one organization: the seeded ones in one array, later ones in lists."""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from functools import cached_property
+
+
+class Groups:
+    """Slots of memberships, by the slot of what they belong to."""
+
+    def __init__(self, keys: "array[int]") -> None:
+        """Begin with the seeded memberships: for each its user's or organization's slot."""
+        self._keys = keys
+        self._later: dict[int, list[int]] = {}
+
+    def add(self, key: int, slot: int) -> None:
+        """Enter a membership that was created later."""
+        self._later.setdefault(key, []).append(slot)
+
+    def of(self, key: int) -> list[int]:
+        """Return a group's slots, ascending; those of ended memberships among them."""
+        low = bisect_left(self._sorted, key, key=self._keys.__getitem__)
+        high = bisect_right(self._sorted, key, low, key=self._keys.__getitem__)
+        return [*self._sorted[low:high], *self._later.get(key, ())]
+
+    @cached_property
+    def _sorted(self) -> "array[int]":
+        return array("l", sorted(range(len(self._keys)), key=self._keys.__getitem__))
