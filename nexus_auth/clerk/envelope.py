@@ -23,7 +23,7 @@ State = Literal["applied", "waiting", "parked", "kept"]
 LONGEST_ID = 512
 """Bytes; Clerk's ids have about 32. An index row of Postgres ends at 2,700."""
 
-_ID = re.compile(r"[a-z][a-z0-9]*(?:_[a-z]+)*_[A-Za-z0-9]{10,64}")
+_ID = re.compile(r"[a-z][a-z0-9]*(?:_[a-z]+)*_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{10,64}")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 

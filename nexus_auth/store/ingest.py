@@ -179,7 +179,12 @@ class GroupCommit:
             if not is_poison(error):
                 raise
             if len(batch) == 1:
-                await self._park(connection, batch[0], error)
+                try:
+                    await self._park(connection, batch[0], error)
+                except Exception as why:  # must not be answered for by those who came with it
+                    if not is_poison(why):
+                        raise
+                    batch[0].fail(Unavailable(_reason(why)))
                 return
             middle = len(batch) // 2
             await self._store(connection, batch[:middle])

@@ -6,6 +6,7 @@ Nothing out of an event's payload is ever logged; ids and types are, where asked
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -15,7 +16,7 @@ class JsonLines(logging.Formatter):
     """`time`, `level`, `logger`, `message`, then whatever was passed in `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; an exception becomes its type and text, without a traceback unless at DEBUG."""
+        """One line; an exception becomes its type and where it was raised."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -25,7 +26,8 @@ class JsonLines(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = type(record.exc_info[1]).__name__
-            line["traceback"] = self.formatException(record.exc_info)
+            # Frames only: a text may quote what could not be read, and that may be out of an event.
+            line["traceback"] = "".join(traceback.format_tb(record.exc_info[2]))
         return json.dumps(line, default=str, ensure_ascii=False)
 
 

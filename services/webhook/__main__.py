@@ -11,6 +11,7 @@ from importlib.metadata import version
 import asyncpg
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
@@ -49,6 +50,14 @@ class Service:
         self._gate = Gate()
         folder = settings.failpoints_dir
         self._failpoint = failpoints.in_folder(folder) if folder is not None else failpoints.nowhere
+        self._receiver = Receiver(
+            settings,
+            secrets=self._secrets,
+            gate=self._gate,
+            metrics=self._metrics,
+            after_outage=self._request_sweep,
+            failpoint=self._failpoint,
+        )
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -58,17 +67,9 @@ class Service:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
-        receiver = Receiver(
-            self._settings,
-            secrets=self._secrets,
-            gate=self._gate,
-            metrics=self._metrics,
-            after_outage=self._request_sweep,
-            failpoint=self._failpoint,
-        )
         health = web.AppRunner(health_application(registry=self._registry, not_ready=self._not_ready), access_log=None)
         public = web.AppRunner(
-            receiver.application(),
+            self._receiver.application(),
             access_log=None,
             auto_decompress=False,  # the signature is over the bytes that came
             shutdown_timeout=self._settings.drain_timeout,
@@ -129,7 +130,9 @@ class Service:
                 reason = "the database has no schema, or an old one: nexus-auth migrate"
             except ClerkUnavailable as error:
                 reason = f"the Clerk instance is not known yet: {error}"
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except asyncpg.PostgresError as error:
+                reason = f"the database refuses: {type(error).__name__}: {error}"
+            except (OSError, asyncpg.InterfaceError, TimeoutError) as error:
                 reason = f"the database is away: {type(error).__name__}"
             else:
                 logger.info("ready", extra={"instance_id": self._gate.instance_id})
@@ -168,7 +171,11 @@ class Service:
         commit.start()
         self._metrics.queued.set_function(lambda: commit.waiting)
         self._gate.instance_id, self._gate.commit, self._gate.closed_because = instance_id, commit, None
-        self._tasks.append(asyncio.create_task(upkeep.keep_house(self._pool, metrics=self._metrics)))
+        self._tasks.append(
+            asyncio.create_task(
+                upkeep.keep_house(self._pool, metrics=self._metrics, database_answers=self._receiver.database_answers)
+            )
+        )
         gc.freeze()
 
     async def _instance_id(self) -> str:
@@ -206,11 +213,20 @@ def _port(runner: web.AppRunner) -> int:
     return port
 
 
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Drops what the library says about requests that are no HTTP: anybody may write there, as often as they like."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
 def main() -> int:
     """Reads the environment and serves; exit code 78 means that the configuration is wrong."""
     try:
         settings = WebhookSettings.model_validate({})
         logs.configure(level=settings.log_level)
+        logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
+    except OSError as error:
+        print(f"webhook: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
             where = ".".join(str(part) for part in problem["loc"]) or "settings"

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -43,6 +44,21 @@ class Gate:
     """An event was refused since the database last answered: a sweep must look for what Svix gave up on."""
 
 
+class _Unread(Exception):
+    """A body that was not read to its end; the connection cannot be used again."""
+
+    def __init__(self, reason: str, *, status: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+    def answer(self) -> web.Response:
+        headers = {"Retry-After": RETRY_AFTER} if self.status == 503 else {}
+        response = web.Response(status=self.status, text=f"{HTTPStatus(self.status).phrase.lower()}\n", headers=headers)
+        response.force_close()
+        return response
+
+
 class Receiver:
     """Answers POST /webhooks/clerk."""
 
@@ -71,31 +87,44 @@ class Receiver:
         """The aiohttp application of the public port."""
         application = web.Application(client_max_size=self._settings.max_body_bytes, middlewares=[_one_line])
         application.router.add_post(PATH, self.receive)
+        application.on_response_prepare.append(_without_server)
         return application
 
     async def receive(self, request: web.Request) -> web.Response:
         """One delivery, from bytes to answer."""
         if self._gate.draining:
             return self._unavailable("shutting down", close=True)
-        size = request.content_length or self._settings.max_body_bytes
-        if size > self._settings.max_body_bytes:
-            self._metrics.rejected.labels("too_large").inc()
-            raise web.HTTPRequestEntityTooLarge(self._settings.max_body_bytes, size)
-        if self._reading + size > self._settings.max_reading_bytes:
-            return self._unavailable("too many requests at once")
-        self._reading += size
+        try:
+            body = await self._read(request)
+        except _Unread as refusal:
+            self._metrics.rejected.labels(refusal.reason).inc()
+            return refusal.answer()
+        return await self._accept(request, body)
+
+    async def _read(self, request: web.Request) -> bytes:
+        """The whole body. What counts against the limit is what has come, not what was announced: a sender that
+        promises a megabyte and sends nothing takes nothing from the others.
+        """
+        most = self._settings.max_body_bytes
+        if (request.content_length or 0) > most:
+            raise _Unread("too_large", status=413)
+        body = bytearray()
         try:
             async with asyncio.timeout(self._settings.body_timeout):
-                body = await request.read()
+                async for piece in request.content.iter_any():
+                    self._reading += len(piece)
+                    body += piece
+                    if len(body) > most:
+                        raise _Unread("too_large", status=413)
+                    if self._reading > self._settings.max_reading_bytes:
+                        raise _Unread("overloaded", status=503)
         except TimeoutError:
-            self._metrics.rejected.labels("slow_body").inc()
-            raise web.HTTPRequestTimeout() from None
-        except web.HTTPRequestEntityTooLarge:
-            self._metrics.rejected.labels("too_large").inc()
-            raise
+            raise _Unread("slow_body", status=408) from None
+        except (web.RequestPayloadError, ConnectionError):
+            raise _Unread("broken_body", status=400) from None
         finally:
-            self._reading -= size
-        return await self._accept(request, body)
+            self._reading -= len(body)
+        return bytes(body)
 
     async def _accept(self, request: web.Request, body: bytes) -> web.Response:
         try:
@@ -106,6 +135,7 @@ class Receiver:
         self._metrics.last_event.set_to_current_time()
         gate = self._gate
         if gate.commit is None or gate.closed_because is not None:
+            gate.outage = gate.outage or not gate.draining
             return self._unavailable(gate.closed_because or "starting")
         event = envelope.read(body, keep_event_attributes=self._settings.keep_event_attributes)
         if event.instance_id is not None and event.instance_id != gate.instance_id:
@@ -127,11 +157,15 @@ class Receiver:
             return self._unavailable(str(error), close=gate.draining)
         await self._failpoint("webhook.committed")
         self._count(event, outcome, verified.svix_id)
-        if gate.outage:
-            gate.outage = False
+        self.database_answers()
+        return web.Response(status=204)
+
+    def database_answers(self) -> None:
+        """Asks for a sweep where events were refused since the last call: some may not be delivered again."""
+        if self._gate.outage:
+            self._gate.outage = False
             self._metrics.sweeps_requested.inc()
             self._later(self._after_outage())
-        return web.Response(status=204)
 
     def _count(self, event: envelope.Event, outcome: str, svix_id: str) -> None:
         self._metrics.received.labels(type_label(event.type), outcome).inc()
@@ -144,7 +178,7 @@ class Receiver:
                 extra={
                     "event": event.type or "unreadable",
                     "outcome": outcome,
-                    "id": event.id,
+                    "id": event.id and event.id[:100],
                     "svix_id": svix_id,
                     "lag_ms": round(lag * 1000) if event.observed_at else None,
                     "why": event.error,
@@ -180,6 +214,11 @@ class Receiver:
         task = asyncio.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _without_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Strangers need not know which version of what to attack."""
+    response.headers.popall("Server", None)
 
 
 @web.middleware

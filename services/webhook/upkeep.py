@@ -35,13 +35,19 @@ async def watch_secrets(secrets: Secrets, *, metrics: WebhookMetrics) -> None:
             logger.info("signing secrets changed", extra={"secrets": sorted(secrets.webhooks)})
 
 
-async def keep_house(pool: "asyncpg.Pool[asyncpg.Record]", *, metrics: WebhookMetrics) -> None:
-    """Maintains the inbox hourly, finishes deletions, shows the backlog; runs until cancelled."""
+async def keep_house(
+    pool: "asyncpg.Pool[asyncpg.Record]", *, metrics: WebhookMetrics, database_answers: Callable[[], None]
+) -> None:
+    """Maintains the inbox hourly, finishes deletions, shows the backlog; runs until cancelled.
+
+    `database_answers` is called after every round that succeeded.
+    """
     maintained = -MAINTAIN_SECONDS
     while True:
         if time.monotonic() - maintained >= MAINTAIN_SECONDS and await _try(lambda: _maintain(pool)):
             maintained = time.monotonic()
-        await _try(lambda: _bury_and_count(pool, metrics=metrics))
+        if await _try(lambda: _bury_and_count(pool, metrics=metrics)):
+            database_answers()
         await asyncio.sleep(BACKLOG_SECONDS)
 
 
