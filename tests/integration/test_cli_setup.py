@@ -3,6 +3,8 @@
 import asyncio
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -209,3 +211,18 @@ def test_help_needs_nothing(tmp_path: Path) -> None:
         ran = CommandLine(tmp_path)(*arguments, "--help")
         assert ran.code == 0
         assert "Usage: nexus-auth" in ran.out
+
+
+def test_it_runs_as_a_program_and_as_a_module(database: Database, tmp_path: Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "CLI_DATABASE_URL": database.url("cli"),
+    }
+    module = "from services.cli.__main__ import main; main()"
+    for program in (["-m", "services.cli"], ["-c", module]):
+        for arguments, code in ((["inbox", "list"], 0), (["instance", "show"], 1), (["replay"], 2)):
+            command = [sys.executable, *program, *arguments]
+            done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == code, done.stderr
+            assert "Traceback" not in done.stderr
