@@ -173,6 +173,30 @@ def test_a_membership_without_its_user_waits_for_the_whole_one(database: Databas
     assert parked(database)[first][0] is False
 
 
+def test_an_incomplete_event_of_a_membership_that_is_gone_parks_nothing(
+    database: Database, nexus_auth: CommandLine
+) -> None:
+    whole = membership("orgmem_1", organization_id="org_1", user_id="user_ada")
+    bare = {**whole, "public_user_data": None, "updated_at": T0 + 9}
+    ids = store(
+        database,
+        event("organizationMembership.created", whole),
+        event("organizationMembership.updated", bare),
+        event("organizationMembership.deleted", whole),
+        event("organizationMembership.updated", {**bare, "updated_at": T0 + 10}),
+    )
+    before = states(database)
+    assert [before[svix_id] for svix_id in ids] == [
+        ("applied", "created"),
+        ("applied", "updated"),
+        ("applied", "deleted"),
+        ("applied", "buried"),
+    ]
+    ran = nexus_auth("replay", "--all", "--output", "json")
+    assert ran.code == 0
+    assert (states(database), parked(database)) == (before, {})
+
+
 def test_withheld_events_replay(database: Database, nexus_auth: CommandLine) -> None:
     body = event("user.created", user("user_ada", backup_codes=["1111", "2222"]), event_attributes={"http_request": {}})
     (svix_id,) = store(database, body)

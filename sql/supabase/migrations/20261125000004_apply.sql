@@ -432,7 +432,9 @@ begin
   select array_agg(case
       when j.buried_by is not null then
         (j.kind, j.id, j.buried_by, 0, j.observed_at, 0::smallint, '', j.source, null)::clerk_private.change
-      when j.user_id is null or j.organization_id is null then null
+      when (j.user_id is null or j.organization_id is null) and not exists (
+        select from clerk_private.objects o   -- of one that is gone: late, not incomplete
+        where o.kind = j.kind and o.id = j.id and o.deleted_at is not null) then null
       when j.parent_deleted_at is not null then
         (j.kind, j.id, 'parent', 0, j.parent_deleted_at, 0::smallint, '', j.source, null)::clerk_private.change
       when j.n is not null then
