@@ -66,7 +66,6 @@ class Server:
         self._lock: IO[str] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._log_start = 0
-        self._short_folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def data(self) -> Path:
@@ -134,9 +133,6 @@ class Server:
             self._watchdog = None
         if self._lock is not None:
             self._stop_orphan()
-        if self._short_folder is not None:
-            self._short_folder.cleanup()
-            self._short_folder = None
 
     def kill(self) -> None:
         """SIGKILL for the postmaster and every process of it, at once: what a power cut leaves. `start` recovers."""
@@ -251,12 +247,8 @@ class Server:
 
     def _launch(self, port: int, *, deadline: float) -> bool:
         """True when it accepts connections, False where the port is taken."""
-        sockets = self._socket_folder()
-        settings = {**self.settings, "port": str(port), "unix_socket_directories": _quoted(sockets)}
-        command: list[str | Path] = [self._binary("postgres"), "-D", self.data]
-        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         while True:
-            self._spawn(command)
+            self._spawn(port)
             while self.alive and time.monotonic() < deadline:
                 if postmaster.is_ready(self.data) and self.pid is not None:
                     (self.home / "port").write_text(str(port))
@@ -270,15 +262,20 @@ class Server:
             if "is still in use" not in said:  # processes of a killed server, about to end
                 raise ServerFailed(f"Postgres {self.version} does not start:\n{said}")
 
-    def _spawn(self, command: list[str | Path]) -> None:
+    def _spawn(self, port: int) -> None:
+        sockets = self._socket_folder()
+        settings = {**self.settings, "port": str(port), "unix_socket_directories": _quoted(sockets)}
+        command: list[str | Path] = [self._binary("postgres"), "-D", self.data]
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.home / "log.old")
         who = (str(self._account.uid), str(self._account.gid)) if self._account else ("-", "-")
+        removes = "-" if sockets.parent == self.home else sockets
         self.log.touch(mode=0o600)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._watchdog = subprocess.Popen(
-                [sys.executable, "-I", "-S", Path(__file__).with_name("watchdog.py"), *who, *command],
+                [sys.executable, "-I", "-S", Path(__file__).with_name("watchdog.py"), *who, removes, *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -293,9 +290,7 @@ class Server:
         if len(os.fsencode(folder / f".s.PGSQL.{PORTS.stop}.lock")) <= SOCKET_PATH_BYTES:
             make_folder(folder, mode=0o700)
         else:
-            if self._short_folder is None:
-                self._short_folder = tempfile.TemporaryDirectory(prefix="nexus-auth-", ignore_cleanup_errors=True)
-            folder = Path(self._short_folder.name)
+            folder = Path(tempfile.mkdtemp(prefix="nexus-auth-"))  # the watchdog removes it
         self._give(folder)
         return folder
 

@@ -6,10 +6,12 @@ candidate: it follows the *thread* that forked (a worker thread that ends would 
 uid changes, and it cannot escalate from a polite signal to a hard one. Orderly stops take the same way, so it is walked
 all the time.
 
-Run as a script, isolated (`python -I -S watchdog.py UID GID COMMAND...`): only the standard library, started in 15 ms.
-UID and GID are `-` for "as I am". Ends with the command's exit code.
+Run as a script, isolated (`python -I -S watchdog.py UID GID FOLDER COMMAND...`): only the standard library, started in
+15 ms. UID and GID are `-` for "as I am"; FOLDER is removed when the command has ended, `-` for none. Ends with the
+command's exit code.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,7 +24,7 @@ PATIENCE = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0
 
 def main() -> None:
     """Starts the command, waits for the end of standard input or of the command."""
-    uid, gid, *command = sys.argv[1:]
+    uid, gid, folder, *command = sys.argv[1:]
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -31,7 +33,8 @@ def main() -> None:
         extra_groups=None if uid == "-" else [],
         umask=0o077,
     )
-    threading.Thread(target=lambda: os._exit(child.wait() & 0xFF), daemon=True).start()
+    end = threading.Thread(target=end_with, args=(child, folder), daemon=True)
+    end.start()
     signal.signal(signal.SIGTERM, lambda *_: os.close(0))
     try:
         while os.read(0, 4096):
@@ -45,6 +48,18 @@ def main() -> None:
         except subprocess.TimeoutExpired:
             continue
         break
+    end.join()
+
+
+def end_with(child: subprocess.Popen[bytes], folder: str) -> None:
+    """Waits for the command, tidies up, and ends this process from whatever it is doing."""
+    code = child.wait()
+    if folder != "-":
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":
