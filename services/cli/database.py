@@ -4,6 +4,7 @@ Exit code 3 stands for a database that cannot be reached or used, whatever the c
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,8 +15,12 @@ import click
 
 from nexus_auth.store.ingest import describe
 from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
-from services.cli.output import printable
+from services.cli.output import printable, tell
 from services.cli.settings import CliSettings
+
+UNREADABLE = "an unreadable address"
+INTERRUPTED = 130
+"""What a shell reports for SIGINT."""
 
 STATEMENT_SECONDS = 600.0
 """One page of a rare id may mean a walk through two weeks of deliveries."""
@@ -51,11 +56,19 @@ class DatabaseFailed(Failed):
     exit_code = 3
 
 
+NO_URL = (
+    "CLI_DATABASE_URL is no Postgres URL: postgresql://login:password@host:port/database,"
+    " special characters of the password percent-encoded"
+)
+
+
 @asynccontextmanager
 async def connected(settings: CliSettings) -> AsyncIterator[Any]:
     """One connection as the command line's role; whatever the database has against it becomes a `DatabaseFailed`."""
     url = settings.database_url.get_secret_value()
     where = address(url)
+    if where == UNREADABLE:
+        raise DatabaseFailed(NO_URL)
     try:
         pool = await open_pool(
             url,
@@ -65,9 +78,7 @@ async def connected(settings: CliSettings) -> AsyncIterator[Any]:
             statement_seconds=STATEMENT_SECONDS,
         )
     except ValueError:  # its text may quote the password
-        raise DatabaseFailed(
-            "CLI_DATABASE_URL is no Postgres URL: postgresql://login:password@host:port/database"
-        ) from None
+        raise DatabaseFailed(NO_URL) from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise failure_of(error, where=where, settings=settings) from None
     try:
@@ -88,19 +99,27 @@ async def connected(settings: CliSettings) -> AsyncIterator[Any]:
 
 
 def run(command: Coroutine[Any, Any, None]) -> None:
-    """Runs a command to its end; Ctrl-C ends it between two batches, and what was committed stays."""
-    asyncio.run(command)
+    """Runs a command to its end. Ctrl-C takes back the batch that is under way; what was committed before stays."""
+    try:
+        asyncio.run(command)
+    except KeyboardInterrupt:
+        tell("interrupted")
+        sys.exit(INTERRUPTED)
 
 
 def address(url: str) -> str:
-    """Where a database URL leads, as `login@host:port/database`: never the password."""
+    """Where a database URL leads, as `login@host:port/database`: never the password, nor a part of one that was not
+    percent-encoded and so reaches into the rest.
+    """
     try:
         parts = urlsplit(url)
+        if "@" in url.removeprefix(f"{parts.scheme}://{parts.netloc}"):
+            return UNREADABLE
         host, port = parts.hostname or "localhost", parts.port or 5432
         login = f"{unquote(parts.username)}@" if parts.username else ""
         return f"{login}{host}:{port}{unquote(parts.path)}"
     except ValueError:
-        return "an unreadable address"
+        return UNREADABLE
 
 
 def failure_of(error: Exception, *, where: str, settings: CliSettings) -> DatabaseFailed:

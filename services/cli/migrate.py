@@ -7,7 +7,7 @@ import click
 
 from nexus_auth.store.migrations import DEFAULT_PREFIX, NOT_READY, MigrationFailed
 from nexus_auth.store.migrations import migrate as apply_migrations
-from services.cli.database import DatabaseFailed, Failed, address
+from services.cli.database import UNREADABLE, DatabaseFailed, Failed, address
 from services.cli.output import tell
 
 
@@ -30,7 +30,7 @@ def migrate(*, database_url_env: str, wait: float) -> None:
     prefix = os.environ.get("NEXUS_AUTH_ROLE_PREFIX") or DEFAULT_PREFIX
     where = address(url)
     try:
-        if urlsplit(url).scheme not in ("postgres", "postgresql"):
+        if where == UNREADABLE or urlsplit(url).scheme not in ("postgres", "postgresql"):
             raise click.UsageError(f"{database_url_env} is no Postgres URL")
         applied = apply_migrations(url, role_prefix=prefix, timeout=wait)
     except MigrationFailed as error:

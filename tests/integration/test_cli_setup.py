@@ -63,6 +63,7 @@ def test_migrate_says_what_it_lacks(empty: Database, tmp_path: Path) -> None:
     assert "DATABASE_URL is not set" in migrate("migrate").err
     assert migrate("migrate").code == 2
     assert migrate("migrate", DATABASE_URL="mysql://a:secret@b/c").code == 2
+    assert migrate("migrate", DATABASE_URL="postgresql://a:123/secret@b/c").code == 2
     ran = migrate("migrate", DATABASE_URL=with_password(empty.admin_url, "wrong-password"))
     assert ran.code in (1, 3)
     assert "was not migrated" in ran.err
@@ -173,6 +174,7 @@ def test_a_database_that_cannot_be_used_is_one_sentence_and_exit_3(
         ("postgresql://clerk_cli_login:secret-word@127.0.0.1:1/x", {}, "cannot be reached"),
         ("postgresql://clerk_cli_login:secret-word@nowhere.invalid/x", {}, "cannot be reached"),
         ("postgresql://clerk_cli_login:secret-word@127.0.0.1:port/x", {}, "is no Postgres URL"),
+        ("postgresql://clerk_cli_login:123/secret-word@127.0.0.1/x", {}, "is no Postgres URL"),
         ("mysql://clerk_cli_login:secret-word@127.0.0.1/x", {}, "is no Postgres URL"),
         (with_password(url, "wrong-password"), {}, "refused the login or its password"),
         (lacking, {}, "there is no database at"),
