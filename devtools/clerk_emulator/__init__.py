@@ -10,6 +10,7 @@ In a test::
 From a shell: ``python -m devtools.clerk_emulator --help``.
 """
 
+from devtools.clerk_emulator.api.faults import ApiFault
 from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.clerk_errors import ClerkError
 from devtools.clerk_emulator.delivery.endpoints import Endpoint
@@ -18,4 +19,4 @@ from devtools.clerk_emulator.delivery.messages import Message
 from devtools.clerk_emulator.emulator import Emulator
 from devtools.clerk_emulator.settings import Settings
 
-__all__ = ["Behaviour", "ClerkError", "Emulator", "Endpoint", "Fault", "Message", "Settings"]
+__all__ = ["ApiFault", "Behaviour", "ClerkError", "Emulator", "Endpoint", "Fault", "Message", "Settings"]

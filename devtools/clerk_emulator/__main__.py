@@ -34,7 +34,10 @@ def main() -> int:
             secret_key=_secret(options.secret_key_file, variable=SECRET_KEY) or "",
             instance_id=options.instance_id,
             environment_type=options.environment_type,
-            behaviour=Behaviour(retry_scale=options.retry_scale, timeout_seconds=options.timeout),
+            users_of_one_moment=options.users_of_one_moment,
+            behaviour=Behaviour(
+                retry_scale=options.retry_scale, timeout_seconds=options.timeout, rate_limit=options.rate_limit
+            ),
         )
         secret = _secret(options.endpoint_secret_file, variable=ENDPOINT_SECRET)
         uvloop.run(_serve(settings, urls=options.endpoint, secret=secret))
@@ -50,10 +53,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
     parser.add_argument("--seed", type=int, default=1, help="decides every seeded object (default: %(default)s)")
     parser.add_argument("--users", type=int, default=5_000)
+    parser.add_argument(
+        "--users-of-one-moment", type=int, default=0, help="how many of them share one created_at (default: 0)"
+    )
     parser.add_argument("--organizations", type=int, default=200)
     parser.add_argument("--memberships", type=int, default=12_000)
     parser.add_argument("--instance-id", default="", help="ins_… (default: derived from the seed)")
     parser.add_argument("--environment-type", choices=("development", "production"), default="development")
+    parser.add_argument(
+        "--rate-limit", type=int, help="API requests in 10 s, 0 is no limit (default: 100 or, in production, 1000)"
+    )
     parser.add_argument("--secret-key-file", type=Path, help=f"file with the API key (or {SECRET_KEY})")
     parser.add_argument("--endpoint", action="append", default=[], metavar="URL", help="send events here; repeatable")
     parser.add_argument(

@@ -11,15 +11,23 @@ class ClerkError(Exception):
     """A refusal as Clerk would word it."""
 
     def __init__(
-        self, status: int, *, code: str, message: str, long_message: str = "", meta: dict[str, Any] | None = None
+        self,
+        status: int,
+        *,
+        code: str,
+        message: str,
+        long_message: str = "",
+        meta: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        """Remember the HTTP status and the members of one entry of ``errors``."""
+        """Remember the HTTP status, headers, and the members of one entry of ``errors``."""
         super().__init__(f"{status} {code}: {long_message or message}")
         self.status = status
         self.code = code
         self.message = message
         self.long_message = long_message or message
         self.meta = meta
+        self.headers = headers or {}
 
     def body(self, *, trace_id: str) -> dict[str, Any]:
         """Return the answer's body."""

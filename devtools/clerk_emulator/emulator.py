@@ -1,15 +1,19 @@
 """The emulator as one thing: its parts wired together and served on one port."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
 from devtools.clerk_emulator.api import api_app
-from devtools.clerk_emulator.api.door import Observer
+from devtools.clerk_emulator.api.door import Conditions, Observer
+from devtools.clerk_emulator.api.faults import ApiFault, ApiFaults
 from devtools.clerk_emulator.api.instance import InstanceView
+from devtools.clerk_emulator.api.rate_limit import RateLimit
 from devtools.clerk_emulator.api.requests import RequestLog
+from devtools.clerk_emulator.api.scripts import Script, Scripts
 from devtools.clerk_emulator.changes import Changes
 from devtools.clerk_emulator.control import Parts, control_app
 from devtools.clerk_emulator.delivery.dispatcher import Dispatcher
@@ -21,6 +25,8 @@ from devtools.clerk_emulator.page import add_page
 from devtools.clerk_emulator.settings import Settings
 from devtools.clerk_emulator.state.instance import InstanceState
 
+AnyFault = TypeVar("AnyFault", Fault, ApiFault)
+
 
 class Emulator:
     """A Clerk instance on loopback; an async context manager that serves while it is open.
@@ -31,12 +37,23 @@ class Emulator:
 
     def __init__(self, settings: Settings | None = None, *, observe: Observer | None = None) -> None:
         """Seed the instance; nothing listens yet. ``observe`` is shown every answer of the API."""
-        self._observe = observe
         self.settings = settings or Settings()
         self.state = InstanceState(self.settings)
         self.faults = Faults(seed=self.settings.seed)
+        self.api_faults = ApiFaults(seed=self.settings.seed)
+        self.scripts = Scripts()
         self.requests = RequestLog(limit=self.settings.request_log)
         self.view = InstanceView(instance_id=self.settings.instance_id, environment_type=self.settings.environment_type)
+        self.conditions = Conditions(
+            secret_key=self.settings.secret_key,
+            environment_type=self.settings.environment_type,
+            behaviour=lambda: self.events.behaviour,
+            log=self.requests,
+            limit=RateLimit(),
+            faults=self.api_faults,
+            scripts=self.scripts,
+            observe=observe,
+        )
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -96,9 +113,13 @@ class Emulator:
         """Send events to this address from now on."""
         return self.dispatcher.add_endpoint(url, secret=secret)
 
-    def add_fault(self, fault: Fault) -> Fault:
-        """Put a fault in force."""
-        return self.faults.add(fault)
+    def add_fault(self, fault: AnyFault) -> AnyFault:
+        """Put a fault in force: a :class:`Fault` of deliveries or an :class:`ApiFault`."""
+        return self.api_faults.add(fault) if isinstance(fault, ApiFault) else self.faults.add(fault)
+
+    def before(self, *, page: int, do: Callable[[], object], route: str = "/users", query: str = "*") -> Script:
+        """Do something right before the ``page``-th GET from now on whose route and query match these globs."""
+        return self.scripts.add(Script(do, page=page, route=route, query=query))
 
     def emit(self, event_type: str, data: Any, **options: Any) -> Message:
         """Send an event; options as in :meth:`devtools.clerk_emulator.events.Events.emit`."""
@@ -117,19 +138,12 @@ class Emulator:
             events=self.events,
             dispatcher=self.dispatcher,
             requests=self.requests,
+            api_faults=self.api_faults,
+            scripts=self.scripts,
         )
         app = web.Application()
         app.add_subapp(
-            "/v1",
-            api_app(
-                state=self.state,
-                changes=self.changes,
-                view=self.view,
-                log=self.requests,
-                secret_key=self.secret_key,
-                behaviour=lambda: self.events.behaviour,
-                observe=self._observe,
-            ),
+            "/v1", api_app(state=self.state, changes=self.changes, view=self.view, conditions=self.conditions)
         )
         app.add_subapp("/_emulator", control_app(parts))
         add_page(app, parts)

@@ -3,6 +3,8 @@
 The envelope's timestamp is when the thing happened; the signed timestamp of each attempt is made later, by the sender.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from devtools.clerk_emulator import jsontext
@@ -23,7 +25,17 @@ class Events:
         self._dispatcher = dispatcher
         self._instance_id = instance_id
         self.behaviour = behaviour
-        """How events are sent; replaced as a whole."""
+        """How events are sent and the API answers; replaced as a whole."""
+        self._silent = False
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Let changes made inside send no events: as if every delivery were lost for good."""
+        before, self._silent = self._silent, True
+        try:
+            yield
+        finally:
+            self._silent = before
 
     def emit(
         self, event_type: str, data: Any, *, envelope: dict[str, Any] | None = None, message_id: str | None = None
@@ -52,4 +64,4 @@ class Events:
     def emit_raw(self, body: bytes, *, event_type: str = "raw", message_id: str | None = None) -> Message:
         """Send bytes as they are, whatever they are; the type only serves filters and the log."""
         identifier = message_id or self._state.fresh_id("msg_", now_ms=now_ms())
-        return self._dispatcher.send(message_id=identifier, event_type=event_type, body=body)
+        return self._dispatcher.send(message_id=identifier, event_type=event_type, body=body, silently=self._silent)

@@ -24,6 +24,8 @@ class Settings:
     seed: int = 1
     """Decides every seeded object, id and random choice of a run."""
     users: int = 5_000
+    users_of_one_moment: int = 0
+    """How many of the seeded users share one time of creation."""
     organizations: int = 200
     memberships: int = 12_000
     host: str = "127.0.0.1"
@@ -42,10 +44,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Fill in what the seed decides; raise ValueError for sizes that cannot be."""
-        if min(self.users, self.organizations, self.memberships) < 0:
+        if min(self.users, self.organizations, self.memberships, self.users_of_one_moment) < 0:
             raise ValueError("sizes are not negative")
         if self.memberships > self.users * self.organizations:
             raise ValueError("more memberships than pairs of users and organizations")
+        if self.users_of_one_moment > self.users:
+            raise ValueError("more users of one moment than users")
         if not self.secret_key:
             object.__setattr__(self, "secret_key", derived_token("sk_test_", seed=self.seed))
         if not self.instance_id:

@@ -29,4 +29,11 @@ def parse(name: str, value: str) -> int:
         moment = datetime.fromisoformat(value)
     except ValueError:
         raise invalid_parameter(name, "must be a date in RFC3339 format") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    whole = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(whole.timestamp() * 1000)
+
+
+def text(moment: int) -> str:
+    """Return a time in ms as an RFC 3339 time."""
+    seconds, thousandths = divmod(moment, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{thousandths:03}Z"

@@ -79,6 +79,12 @@ class UserChanges:
         self._events.emit("user.created", shapes.user(record))
         return record
 
+    def create_many(self, count: int, *, created_at: int | None = None) -> list[UserRecord]:
+        """Create so many users with an address of their own, all at one time of creation (ms) where it is given."""
+        moment = {} if created_at is None else {"created_at": moments.text(created_at)}
+        mark = self._state.fresh_id("mark_", now_ms=now_ms()).removeprefix("mark_").lower()
+        return [self.create({"email_address": [f"{number}.{mark}@example.com"]} | moment) for number in range(count)]
+
     def update(self, identifier: str, fields: dict[str, Any]) -> UserRecord:
         """Change a user by the API's fields; metadata is merged."""
         record = self.find(identifier)

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from devtools.clerk_emulator.control import endpoints, events, faults, instance
+from devtools.clerk_emulator.control import changes, endpoints, events, faults, instance
 from devtools.clerk_emulator.control.commands import say_why
 from devtools.clerk_emulator.control.loopback import loopback_only
 from devtools.clerk_emulator.control.parts import Parts
@@ -17,4 +17,5 @@ def control_app(parts: Parts) -> web.Application:
     endpoints.add_routes(app, parts)
     events.add_routes(app, parts)
     faults.add_routes(app, parts)
+    changes.add_routes(app, parts)
     return app

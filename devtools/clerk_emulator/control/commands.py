@@ -27,6 +27,8 @@ async def say_why(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ClerkError as error:
         raise refuse(400, error.long_message) from None
+    except KeyError as error:
+        raise refuse(400, f"unknown or missing: {error.args[0]}") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise refuse(400, str(error)) from None
 

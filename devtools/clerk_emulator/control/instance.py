@@ -82,6 +82,10 @@ def add_routes(app: web.Application, parts: Parts) -> None:
         data = [entry.as_json() for entry in found[-limit:]]
         return answer({"data": data, "total_count": len(found)})
 
+    async def window(request: web.Request) -> web.Response:
+        seconds = number(request, "seconds", 10)
+        return answer({"seconds": seconds, "most": parts.requests.most_in_window(seconds=seconds)})
+
     async def forget_requests(_: web.Request) -> web.Response:
         parts.requests.clear()
         return answer({"cleared": True})
@@ -100,4 +104,5 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     app.router.add_post("/users/{user_id}/sign_in", sign_in)
     app.router.add_post("/replica", replica)
     app.router.add_get("/requests", requests)
+    app.router.add_get("/requests/window", window)
     app.router.add_delete("/requests", forget_requests)

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from devtools.clerk_emulator.api.faults import ApiFaults
 from devtools.clerk_emulator.api.requests import RequestLog
+from devtools.clerk_emulator.api.scripts import Scripts
 from devtools.clerk_emulator.changes import Changes
 from devtools.clerk_emulator.delivery.dispatcher import Dispatcher
 from devtools.clerk_emulator.events import Events
@@ -20,3 +22,5 @@ class Parts:
     events: Events
     dispatcher: Dispatcher
     requests: RequestLog
+    api_faults: ApiFaults
+    scripts: Scripts

@@ -93,10 +93,10 @@ class Dispatcher:
         """Remove an endpoint and drop what is on its way there."""
         await self._lanes.pop(endpoint.id).close()
 
-    def send(self, *, message_id: str, event_type: str, body: bytes) -> Message:
-        """Send a message to every endpoint that takes its type."""
+    def send(self, *, message_id: str, event_type: str, body: bytes, silently: bool = False) -> Message:
+        """Send a message to every endpoint that takes its type; silently: to none, it is only remembered."""
         message = Message(id=message_id, type=event_type, body=body, created_ms=now_ms())
-        lanes = [lane for lane in self._lanes.values() if lane.endpoint.takes(event_type)]
+        lanes = [lane for lane in self._lanes.values() if not silently and lane.endpoint.takes(event_type)]
         for lane in lanes:
             delivery = message.deliveries[lane.endpoint.id] = Delivery(lane.endpoint.id)
             lane.submit(message, delivery)

@@ -24,6 +24,7 @@ class InstanceState:
         population = Population(
             seed=settings.seed,
             users=settings.users,
+            users_of_one_moment=settings.users_of_one_moment,
             organizations=settings.organizations,
             memberships=settings.memberships,
         )

@@ -33,11 +33,14 @@ _WALLET = re.compile(r"0x[0-9a-f]{40}")
 _PHONE_BASE = 12_025_000_000
 
 
-def creation_times(count: int, *, seed: int) -> "array[int]":
-    """Return strictly ascending times in ms, spread over the seeded span."""
+def creation_times(count: int, *, seed: int, at_once: int = 0) -> "array[int]":
+    """Return ascending times in ms, spread over the seeded span; so many in the middle are the same one."""
     step = max(SEEDED_SPAN_MS // max(count, 1), 2)
     salt = (seed * 0x9E3779B97F4A7C15) | 1
-    return array("q", [SEEDED_FROM_MS + slot * step + (slot * salt >> 20) % (step // 2 + 1) for slot in range(count)])
+    times = [SEEDED_FROM_MS + slot * step + (slot * salt >> 20) % (step // 2 + 1) for slot in range(count)]
+    first = (count - at_once) // 2
+    times[first : first + at_once] = times[first : first + 1] * at_once
+    return array("q", times)
 
 
 def _ascii(name: str) -> str:
@@ -58,7 +61,9 @@ def seeded_slot(identifier: str) -> int | None:
 class Population:
     """Derives seeded users, organizations and memberships."""
 
-    def __init__(self, *, seed: int, users: int, organizations: int, memberships: int) -> None:
+    def __init__(
+        self, *, seed: int, users: int, organizations: int, memberships: int, users_of_one_moment: int = 0
+    ) -> None:
         """Fix the sizes; nothing but times and the membership graph is computed here."""
         self._seed = seed
         self.user_space = IdentifierSpace("user_", seed=seed)
@@ -66,7 +71,7 @@ class Population:
         self.membership_space = IdentifierSpace("orgmem_", seed=seed)
         self.identification_space = IdentifierSpace("idn_", seed=seed)
         self.external_account_space = IdentifierSpace("eac_", seed=seed)
-        self.user_times = creation_times(users, seed=seed)
+        self.user_times = creation_times(users, seed=seed, at_once=users_of_one_moment)
         self.organization_times = creation_times(organizations, seed=seed)
         self.membership_times = creation_times(memberships, seed=seed)
         self.membership_organizations, self.membership_users = _graph(

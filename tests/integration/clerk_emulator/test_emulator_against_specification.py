@@ -144,14 +144,7 @@ async def test_no_route_is_left_out_of_these_tests(clerk: Emulator, specificatio
 
 
 def _routes(clerk: Emulator) -> set[tuple[str, str]]:
-    app = api_app(
-        state=clerk.state,
-        changes=clerk.changes,
-        view=clerk.view,
-        log=clerk.requests,
-        secret_key=clerk.secret_key,
-        behaviour=lambda: clerk.events.behaviour,
-    )
+    app = api_app(state=clerk.state, changes=clerk.changes, view=clerk.view, conditions=clerk.conditions)
     return {
         (route.method, route.resource.canonical)
         for route in app.router.routes()

@@ -174,7 +174,7 @@ async def test_a_form_that_cannot_be_followed_says_why(control: Control, clerk: 
             assert 'role="alert"' in await answer.text()
 
 
-async def test_the_process_says_where_it_listens_and_stops_within_two_seconds(
+async def test_the_process_says_where_it_listens_and_stops_while_a_delivery_hangs(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     secret = new_secret(seed=3, number=3)
