@@ -57,7 +57,7 @@ class RunFolder:
         except BlockingIOError:
             owner = lock.read().strip()
             lock.close()
-            raise Unusable(f"make run already goes on in {self.home} (process {owner}): end that one first") from None
+            raise Unusable(f"one already runs in {self.home} (process {owner}); end it first") from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
