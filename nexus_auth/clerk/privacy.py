@@ -25,7 +25,8 @@ _SECRET = re.compile(rb'"(?:%s)"\s*:(?!\s*null)' % "|".join(sorted(WITHHELD_EVER
 _ESCAPE = re.compile(rb"\\u00([0-7][0-9a-f])", re.IGNORECASE)
 _SECRETIVE_GROUPS = (*MESSAGE_GROUPS, *(entity.group for entity in ENTITIES.values() if entity.withheld))
 _SECRETIVE = re.compile(
-    "|".join([*(rf"\b{group}\." for group in _SECRETIVE_GROUPS), *WITHHELD_EVERYWHERE]).encode(), re.IGNORECASE
+    rf'"(?:(?:{"|".join(_SECRETIVE_GROUPS)})\.|(?:{"|".join(sorted(WITHHELD_EVERYWHERE))})"\s*:)'.encode(),
+    re.IGNORECASE,
 )
 """What a body that cannot be read must not contain to be kept: types with messages or links, names of secrets."""
 

@@ -35,6 +35,8 @@ def milliseconds(value: object) -> int:
     """An envelope's timestamp in ms, given in seconds or milliseconds; 0 for anything that is no time."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return 0
+    if isinstance(value, Decimal) and value.is_nan():  # comparing it raises
+        return 0
     if not 0 <= value <= LATEST:
         return 0
     return int(value * 1000) if value < SECONDS_BELOW else int(value)

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -155,7 +156,7 @@ async def test_the_instance_is_asked_of_clerk_and_must_be_the_configured_one(
     database: Database, tmp_path: Path
 ) -> None:
     async with Emulator(Settings(instance_id=INSTANCE)) as clerk:
-        key = {"CLERK_API_URL": clerk.api_url, "CLERK_SECRET_KEY": clerk.secret_key}
+        key: dict[str, Any] = {"CLERK_API_URL": clerk.api_url, "CLERK_SECRET_KEY": clerk.secret_key}
         async with WebhookService(database, folder=tmp_path, CLERK_INSTANCE_ID=None, **key) as service:
             assert await service.post(Signed(event("user.created", user("user_ada")))) == (204, "")
         said = await refusal(database, tmp_path, CLERK_INSTANCE_ID="ins_somebodyelse", **key)
