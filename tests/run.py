@@ -39,6 +39,7 @@ class Run:
         self._terminal = terminal
         self._output = b""
         self._closed = False
+        self._started = False
 
     @property
     def text(self) -> str:
@@ -62,6 +63,7 @@ class Run:
             start_new_session=True,
             preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if self._terminal else None,
         )
+        self._started = True
         os.close(theirs)
         os.set_blocking(ours, False)
         asyncio.get_running_loop().add_reader(ours, self._read)
@@ -125,7 +127,7 @@ class Run:
         return pid
 
     async def __aenter__(self) -> Self:
-        return self.start()
+        return self if self._started else self.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

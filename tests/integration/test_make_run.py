@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from devtools.clerk_emulator import Emulator, Settings
 from devtools.postgres import Database, Server, fetch, home_for
@@ -25,6 +26,10 @@ from tests.run import (
     psql,
 )
 
+PARTS = ("services.webhook", "devtools.clerk_emulator", "bin/postgres")
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -34,11 +39,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     Server(home_for("run", checkout=folder)).destroy()
 
 
-@pytest.fixture
-async def run(home: Path) -> AsyncIterator[Run]:
-    async with Run(home) as run:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+    """One that goes on while several tests use it; it ends with none of them."""
+    folder = tmp_path_factory.mktemp("shared")
+    async with Run(folder) as run:
         await run.ready()
         yield run
+    Server(home_for("run", checkout=folder)).destroy()
 
 
 async def test_a_user_of_the_api_and_one_of_the_page_each_see_their_own_row(run: Run) -> None:
@@ -88,17 +96,28 @@ async def test_a_second_run_in_the_same_place_says_so_in_one_sentence(run: Run) 
     await run.says(r"user\.created +created")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_signal_ends_everything(home: Path, number: signal.Signals) -> None:
+async def test_a_polite_kill_ends_everything(home: Path) -> None:
     async with Run(home) as run:
         variables, processes = await run.ready(), run.processes()
-        assert any("clerk_emulator" in line for line in processes.values())
-        assert any("services.webhook" in line for line in processes.values())
-        assert any("bin/postgres" in line for line in processes.values())
-        run.send(number)
+        assert [name for name in PARTS if not any(name in line for line in processes.values())] == []
+        run.send(signal.SIGTERM)
         assert await run.exit_code() == 0
         await nothing_left(processes, variables, seconds=0)
         assert not run.env_file.exists()
+
+
+async def test_an_interrupt_ends_a_run_in_the_background_of_a_script_too(home: Path) -> None:
+    """A shell without job control starts such a process with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = Run(home).start()
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    async with run:
+        variables, processes = await run.ready(), run.processes()
+        run.send(signal.SIGINT)
+        assert await run.exit_code() == 0
+        await nothing_left(processes, variables, seconds=0)
 
 
 async def test_ctrl_c_in_a_terminal_ends_everything(home: Path) -> None:
@@ -168,13 +187,14 @@ async def test_a_webhook_service_that_dies_is_named_and_started_again_on_the_sam
 @pytest.mark.parametrize(
     ("part", "process"), [("emulator", r"devtools\.clerk_emulator"), ("postgres", r"^(?!.*watchdog).*bin/postgres -D")]
 )
-async def test_a_run_ends_when_a_part_dies_that_cannot_be_replaced(run: Run, part: str, process: str) -> None:
-    variables, processes = await run.ready(), run.processes()
-    os.kill(run.find(process), signal.SIGKILL)
-    assert await run.exit_code() == 1
-    await run.says(rf"^{part}: .*; this run ends")
-    await nothing_left(processes, variables, seconds=2)
-    assert not run.env_file.exists()
+async def test_a_run_ends_when_a_part_dies_that_cannot_be_replaced(home: Path, part: str, process: str) -> None:
+    async with Run(home) as run:
+        variables, processes = await run.ready(), run.processes()
+        os.kill(run.find(process), signal.SIGKILL)
+        assert await run.exit_code() == 1
+        await run.says(rf"^{part}: .*; this run ends")
+        await nothing_left(processes, variables, seconds=2)
+        assert not run.env_file.exists()
 
 
 async def test_two_places_run_beside_each_other(run: Run, tmp_path: Path) -> None:
