@@ -61,7 +61,9 @@ def _plant(copy: Path, fault: Fault, *, environment: dict[str, str], console: Co
         finally:
             file.write_text(sound, "utf-8")
     seconds = time.monotonic() - started
-    console.print(f"  {'SURVIVED' if problem else 'noticed '} {fault.name} ({seconds:.0f} s) {problem}", highlight=False)
+    console.print(
+        f"  {'SURVIVED' if problem else 'noticed '} {fault.name} ({seconds:.0f} s) {problem}", highlight=False
+    )
     return problem, seconds
 
 
@@ -76,10 +78,27 @@ def _unnoticed(copy: Path, fault: Fault, *, environment: dict[str, str]) -> str:
 
 
 def _run(copy: Path, tests: Sequence[str], *, environment: dict[str, str]) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "--no-header", "--tb=short", "-p", "no:cacheprovider", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-rf",
+        "--no-header",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        *tests,
+    ]
     try:
         done = subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=TEST_SECONDS * max(1, len(tests) // 4)
+            command,
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TEST_SECONDS * max(1, len(tests) // 4),
         )
     except subprocess.TimeoutExpired:
         return -1, "it ran out of time"
@@ -88,7 +107,10 @@ def _run(copy: Path, tests: Sequence[str], *, environment: dict[str, str]) -> tu
 
 def _copy(target: Path) -> Path:
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():

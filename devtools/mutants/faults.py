@@ -2,8 +2,23 @@
 
 from dataclasses import dataclass
 
+ROLES = "sql/migrations/20261125000001_roles_and_schemas.sql"
+MIRROR = "sql/migrations/20261125000003_mirror.sql"
 APPLY = "sql/migrations/20261125000004_apply.sql"
 INGEST = "sql/migrations/20261125000005_ingest.sql"
+
+VERSIONS = "tests/integration/test_versions.py::test_"
+PARENTS = "tests/integration/test_parents.py::test_"
+RLS = "tests/integration/test_rls.py::test_"
+KEYS = "tests/integration/test_foreign_keys.py::test_"
+RACES = "tests/chaos/test_races.py::test_"
+KILLS = "tests/chaos/test_kills.py::test_"
+REPLAY = "tests/properties/test_replay_is_harmless.py::test_"
+WITHHELD = "tests/integration/test_webhook_secrets_withheld.py::test_"
+START = "tests/integration/test_webhook_startup.py::test_"
+VERIFICATION = "tests/integration/test_webhook_verification.py::test_"
+ANSWERS = "tests/integration/test_webhook_answers.py::test_"
+MAINTENANCE = "tests/integration/test_maintenance.py::test_"
 
 
 @dataclass(frozen=True)
@@ -18,4 +33,181 @@ class Fault:
     tests: tuple[str, ...]
 
 
-FAULTS: tuple[Fault, ...] = ()
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        "an equal version does not win",
+        "6 replay",
+        APPLY,
+        "            >= (o.updated_at, o.observed_at, o.source_rank, o.svix_id)",
+        "            > (o.updated_at, o.observed_at, o.source_rank, o.svix_id)",
+        (f"{REPLAY}replay_puts_back_what_was_edited_by_hand",),
+    ),
+    Fault(
+        "the version is not advanced where the row stays as it is",
+        "2 order independence",
+        APPLY,
+        "      else o.deleted_at is null\n        and (excluded.updated_at,",
+        "      else o.deleted_at is null and excluded.raw - 'updated_at' is distinct from o.raw - 'updated_at'\n"
+        "        and (excluded.updated_at,",
+        (f"{VERSIONS}a_state_that_comes_back_to_what_it_was_wins_in_every_order",),
+    ),
+    Fault(
+        "the tombstone guard is dropped",
+        "4 deletion wins",
+        APPLY,
+        "      else o.deleted_at is null\n        and (excluded.updated_at,",
+        "      else (excluded.updated_at,",
+        (f"{VERSIONS}a_deletion_wins_over_every_version_in_every_order",),
+    ),
+    Fault(
+        "the svix-id does not break a tie",
+        "2 order independence",
+        APPLY,
+        "excluded.source_rank, excluded.svix_id)\n            >= (o.updated_at, o.observed_at, o.source_rank, o.svix_id)",
+        "excluded.source_rank)\n            >= (o.updated_at, o.observed_at, o.source_rank)",
+        (f"{VERSIONS}the_svix_id_breaks_the_last_tie_in_both_orders",),
+    ),
+    Fault(
+        "parents are checked in the statement that waits for their lock",
+        "4 deletion wins",
+        APPLY,
+        "        and (o.kind, o.id) in (('user', c.user_id), ('organization', c.organization_id))) as parent_deleted_at\n"
+        "    from completed c\n",
+        "        and (o.kind, o.id) in (('user', c.user_id), ('organization', c.organization_id))) as parent_deleted_at\n"
+        "    from completed c cross join lateral (select clerk_private.lock_parents(p_changes)) l\n",
+        (f"{RACES}every_interleaving_ends_as_the_model_says",),
+    ),
+    Fault(
+        "typed rows are deleted in the statement that decides",
+        "4 deletion wins",
+        APPLY,
+        """  v_verdicts := clerk_private.arbitrate('user', p_changes, v_digests, 1::smallint);
+
+  -- Statements of their own: this one's snapshot must see the row that a writer before us committed while we waited for it.
+  select array_agg(c.id order by c.id) into v_ids
+  from unnest(p_changes) with ordinality
+    as c (kind, id, buried_by, updated_at, observed_at, source_rank, svix_id, source, object, n)
+  where v_verdicts[c.n] = 'deleted';
+  if v_ids is not null then
+    perform clerk_private.remove_rows('user', v_ids);
+  end if;
+""",
+        """  with decided as materialized (
+    select clerk_private.arbitrate('user', p_changes, v_digests, 1::smallint) as verdicts
+  ), gone as (
+    delete from clerk.users u using decided d where u.id in (
+      select c.id from unnest(p_changes) with ordinality
+        as c (kind, id, buried_by, updated_at, observed_at, source_rank, svix_id, source, object, n)
+      where d.verdicts[c.n] = 'deleted')
+  )
+  select d.verdicts into v_verdicts from decided d;
+""",
+        (f"{RACES}every_interleaving_ends_as_the_model_says",),
+    ),
+    Fault(
+        "children are not buried with their parents",
+        "4 deletion wins",
+        APPLY,
+        "  if 'deleted' = any (v_outcomes) then",
+        "  if false then",
+        (f"{PARENTS}a_deletion_buries_the_memberships_in_every_order",),
+    ),
+    Fault(
+        "what comes after its parent's deletion lives",
+        "4 deletion wins",
+        APPLY,
+        "      when j.parent_deleted_at is not null then",
+        "      when false then",
+        (f"{PARENTS}one_that_comes_after_its_parents_deletion_is_buried",),
+    ),
+    Fault(
+        "duplicates stay in a batch",
+        "3 nothing acknowledged is lost",
+        INGEST,
+        "f.svix_id is not null and row_number() over (partition by d.svix_id order by d.n) = 1 as fresh",
+        "f.svix_id is not null as fresh",
+        (f"{VERSIONS}duplicates_of_one_delivery_are_seen_within_a_batch_and_across_batches",),
+    ),
+    Fault(
+        "acknowledged before the commit",
+        "3 nothing acknowledged is lost",
+        "nexus_auth/store/ingest.py",
+        '        await self._failpoint("ingest.gathered")\n        try:',
+        "        for waiting in batch:\n"
+        '            waiting.done("created")\n'
+        '        await self._failpoint("ingest.gathered")\n        try:',
+        (f"{KILLS}a_killed_service_loses_nothing_that_it_acknowledged",),
+    ),
+    Fault(
+        "a plain hash stands for a withheld body",
+        "secrets",
+        "services/webhook/app.py",
+        'hmac.digest(self._withhold_key, body, "sha256")',
+        '__import__("hashlib").sha256(body).digest()',
+        (f"{WITHHELD}a_withheld_body_leaves_no_plain_hash",),
+    ),
+    Fault(
+        "messages are kept whole",
+        "secrets",
+        "nexus_auth/clerk/privacy.py",
+        "return {name: member if name in MESSAGE_MEMBERS else WITHHELD for name, member in value.items()}",
+        "return value",
+        (f"{WITHHELD}planted_secrets_are_found_nowhere",),
+    ),
+    Fault(
+        "a service has the owner's rights",
+        "least privilege",
+        ROLES,
+        "grant clerk_writer to clerk_webhook, clerk_reconciler, clerk_cli;",
+        "grant clerk_writer to clerk_webhook, clerk_reconciler, clerk_cli; grant clerk_owner to clerk_webhook;",
+        ("tests/integration/test_privileges.py::test_the_golden_list_is_what_the_database_grants",),
+    ),
+    Fault(
+        "the service does not ask what its login may do",
+        "least privilege",
+        "services/webhook/__main__.py",
+        "            await refuse_unsafe(",
+        "            await (lambda *a, **k: __import__('asyncio').sleep(0))(",
+        (f"{START}a_superuser_is_refused",),
+    ),
+    Fault(
+        "a user sees everybody",
+        "row-level security",
+        MIRROR,
+        "create policy users_read on clerk.users for select to authenticated using (\n  id = (select clerk.current_user_id())",
+        "create policy users_read on clerk.users for select to authenticated using (\n  true",
+        (f"{RLS}a_user_sees_their_row_their_organizations_and_the_members_of_these",),
+    ),
+    Fault(
+        "what waits for its end is shown",
+        "row-level security",
+        MIRROR,
+        "$$ select b.id from clerk_private.burying b $$;",
+        "$$ select b.id from clerk_private.burying b where false $$;",
+        (f"{RLS}what_is_being_buried_is_hidden_from_users_and_backends",),
+    ),
+    Fault(
+        "a stale message is accepted",
+        "verification",
+        "services/webhook/verification.py",
+        "TOLERANCE = 300\n",
+        "TOLERANCE = 300_000\n",
+        (f"{VERIFICATION}a_genuine_event_that_is_stale_says_that_a_clock_is_off_and_a_forged_one_does_not",),
+    ),
+    Fault(
+        "events of another instance are applied",
+        "instance guard",
+        "services/webhook/app.py",
+        "if event.instance_id is not None and event.instance_id != gate.instance_id:",
+        "if False:",
+        (f"{ANSWERS}an_event_of_another_instance_is_refused_loudly",),
+    ),
+    Fault(
+        "maintenance lets writers in while it moves rows",
+        "3 nothing acknowledged is lost",
+        INGEST,
+        "lock table only clerk_private.inbox in share row exclusive mode;",
+        "perform 1;",
+        (f"{MAINTENANCE}a_writer_that_waits_for_the_default_partition_finds_its_row_in_the_new_one",),
+    ),
+)
