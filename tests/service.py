@@ -27,6 +27,9 @@ class WebhookService:
     manager that returns once the service is ready, unless `wait=False`.
     """
 
+    program: tuple[str, ...] = ("-m", "services.webhook")
+    """What Python runs; a control runs a sabotaged one."""
+
     def __init__(self, database: Database, *, folder: Path, wait: bool = True, **settings: str | None) -> None:
         self._folder = folder
         self._wait = wait
@@ -70,8 +73,7 @@ class WebhookService:
             offset = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "services.webhook",
+                *self.program,
                 env=self._environment,
                 cwd=self._folder,
                 stdout=log,
