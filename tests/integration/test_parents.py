@@ -120,7 +120,19 @@ async def test_one_without_its_user_or_organization_is_completed_from_the_row_th
         row = (await store.rows("clerk.organization_memberships"))[0]
         assert (row["organization_id"], row["user_id"], row["role"]) == ("org_a", "user_a", f"org:{number}")
     assert await store.put(gone("user", "user_a")) == ["deleted"]
-    assert await store.put(event("organizationMembership.updated", part, timestamp=T0 + 99)) == ["incomplete"]
+    assert await store.put(event("organizationMembership.updated", part, timestamp=T0 + 99)) == ["buried"]
+    assert await store.rows("clerk.organization_memberships") == []
+
+
+async def test_one_without_its_user_is_completed_by_another_of_its_batch_in_both_orders(store: Store) -> None:
+    for number in (1, 2):
+        part = membership(f"orgmem_{number}", organization_id="org_a", user_id="user_a", updated_at=T0 + 5, role="late")
+        part |= {"public_user_data": None}
+        events = [joined(number), event("organizationMembership.updated", part, timestamp=T0 + 5)]
+        await store.put(*(events if number == 1 else events[::-1]))
+    rows = await store.rows("clerk.organization_memberships")
+    assert [(row["user_id"], row["role"]) for row in rows] == [("user_a", "late")] * 2
+    assert await store.put(gone("user", "user_a"), *events) == ["deleted", "buried", "buried"]
     assert await store.rows("clerk.organization_memberships") == []
 
 

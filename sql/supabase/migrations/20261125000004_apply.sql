@@ -401,7 +401,7 @@ language sql stable parallel safe as $$
     clerk_private.ms((p_object ->> 'created_at')::bigint),
     clerk_private.ms((p_object ->> 'updated_at')::bigint) $$;
 
--- A change without its user or organization is completed from the row that we hold; else its verdict is incomplete.
+-- A change without its user or organization is completed from its batch or the row that we hold; else its verdict is incomplete.
 -- One that arrives for a tombstoned parent is buried.
 create function clerk_private.apply_memberships(p_changes clerk_private.change[]) returns text[]
 language plpgsql set search_path = '' as $$
@@ -415,8 +415,11 @@ declare
 begin
   with completed as (
     select c.*,
-      coalesce(c.object -> 'public_user_data' ->> 'user_id', m.user_id) as user_id,
-      coalesce(c.object -> 'organization' ->> 'id', m.organization_id) as organization_id,
+      -- What a membership joins never changes: any event of the batch may say it for the others.
+      coalesce(c.object -> 'public_user_data' ->> 'user_id', m.user_id,
+        max(c.object -> 'public_user_data' ->> 'user_id') over (partition by c.id)) as user_id,
+      coalesce(c.object -> 'organization' ->> 'id', m.organization_id,
+        max(c.object -> 'organization' ->> 'id') over (partition by c.id)) as organization_id,
       c.object -> 'public_user_data' ->> 'user_id' is not null and c.object -> 'organization' ->> 'id' is not null as is_whole
     from unnest(p_changes) with ordinality
       as c (kind, id, buried_by, updated_at, observed_at, source_rank, svix_id, source, object, n)
