@@ -107,6 +107,14 @@ class Run:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def look_away(self) -> None:
+        """Reads nothing more, as a terminal after Ctrl-S."""
+        asyncio.get_running_loop().remove_reader(self.reading)
+
+    def look_again(self) -> None:
+        """Reads on."""
+        asyncio.get_running_loop().add_reader(self.reading, self._read)
+
     def hang_up(self) -> None:
         """Closes our side of the terminal or pipe."""
         asyncio.get_running_loop().remove_reader(self.reading)
@@ -217,6 +225,14 @@ async def create_user_on_the_page(variables: dict[str, str], email: str) -> str:
         found = re.search(r"(user_\w+) was created", await answer.text())
         assert found
         return found[1]
+
+
+async def emit(variables: Mapping[str, str], count: int) -> None:
+    """Sends so many events of a kind that is only kept, and waits until none is on its way."""
+    events = [{"type": "session.created", "sample": True}] * count
+    async with aiohttp.ClientSession(variables["CLERK_API_URL"]) as session:
+        assert (await session.post("/_emulator/events", json=events)).status == 202
+        assert (await session.get("/_emulator/idle?timeout=60")).status == 200
 
 
 async def psql(home: Path, user_id: str, query: str = "select id, primary_email from clerk.users") -> list[str]:

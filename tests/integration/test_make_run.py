@@ -20,10 +20,12 @@ from tests.run import (
     command,
     create_user,
     create_user_on_the_page,
+    emit,
     finished,
     listens,
     nothing_left,
     psql,
+    until,
 )
 
 PARTS = ("services.webhook", "devtools.clerk_emulator", "bin/postgres")
@@ -86,6 +88,14 @@ async def test_no_secret_stands_in_a_process_list_or_in_the_output(run: Run) -> 
     for name in ("WEBHOOK_SECRETS", "CLERK_SECRET_KEY", "NEXUS_AUTH_WITHHOLD_KEY"):
         assert variables[name] not in shown
     assert password[1] not in shown
+
+
+async def test_a_terminal_that_stands_still_holds_up_no_event(run: Run) -> None:
+    variables = await run.ready()
+    run.look_away()
+    await emit(variables, 2_000)  # 200 KB of lines: more than the pipes on the way hold
+    run.look_again()
+    assert await until(lambda: run.text.count("session.created") == 2_000, seconds=20), run.text[-1_000:]
 
 
 async def test_a_second_run_in_the_same_place_says_so_in_one_sentence(run: Run) -> None:
