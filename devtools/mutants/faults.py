@@ -55,8 +55,29 @@ FAULTS: tuple[Fault, ...] = (
         "the tombstone guard is dropped",
         "4 deletion wins",
         APPLY,
-        "      else o.deleted_at is null\n        and (excluded.updated_at,",
-        "      else (excluded.updated_at,",
+        """      deleted_at = greatest(excluded.deleted_at, o.deleted_at),
+      buried_by = case when o.buried_by = 'event' then o.buried_by else excluded.buried_by end,
+      tombstone_seq = coalesce(o.tombstone_seq, excluded.tombstone_seq),
+      raw = excluded.raw,
+      digest = excluded.digest,
+      projection = excluded.projection,
+      source = excluded.source,
+      synced_at = clock_timestamp()
+    where case
+      when excluded.deleted_at is not null then excluded.deleted_at > coalesce(o.revived_at, -1)
+      else o.deleted_at is null
+        and (""",
+        """      deleted_at = excluded.deleted_at,
+      buried_by = excluded.buried_by,
+      tombstone_seq = excluded.tombstone_seq,
+      raw = excluded.raw,
+      digest = excluded.digest,
+      projection = excluded.projection,
+      source = excluded.source,
+      synced_at = clock_timestamp()
+    where case
+      when excluded.deleted_at is not null then excluded.deleted_at > coalesce(o.revived_at, -1)
+      else (""",
         (f"{VERSIONS}a_deletion_wins_over_every_version_in_every_order",),
     ),
     Fault(
