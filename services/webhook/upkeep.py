@@ -48,6 +48,8 @@ async def keep_house(
             maintained = time.monotonic()
         if await _try(lambda: _bury_and_count(pool, metrics=metrics)):
             database_answers()
+        else:
+            metrics.database_up.set(0)  # without an event that would say so
         await asyncio.sleep(BACKLOG_SECONDS)
 
 
@@ -69,7 +71,7 @@ async def _bury_and_count(pool: "asyncpg.Pool[asyncpg.Record]", *, metrics: Webh
 async def _try(work: Callable[[], Awaitable[None]]) -> bool:
     try:
         await work()
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+    except Exception as error:  # whatever it was, a process that keeps its house no more would run on in silence
         logger.warning("upkeep failed, will try again", extra={"error": f"{type(error).__name__}: {error}"[:300]})
         return False
     return True

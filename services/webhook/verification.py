@@ -93,7 +93,7 @@ class Secrets:
         before = set(self.webhooks)
         try:
             self._load()
-        except (OSError, ValueError) as error:
+        except Exception as error:
             logger.error("signing secrets not taken over, the former stay", extra={"error": str(error)})
             self._seen = state  # as it was before reading: a file written meanwhile is read in the next round
             return False
