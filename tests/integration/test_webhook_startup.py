@@ -23,6 +23,7 @@ from devtools.postgres import (
 )
 from nexus_auth.store.migrations import migrate
 from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
+from services.webhook.__main__ import main
 from tests.conftest import postgres_version, prepare
 from tests.events import INSTANCE, SECRET, Signed, event, user
 from tests.service import WITHHOLD_KEY, WebhookService
@@ -35,18 +36,6 @@ async def refusal(database: Database, folder: Path, **settings: str | None) -> s
     """Starts a service that must end by itself, and answers what it said."""
     async with WebhookService(database, folder=folder, wait=False, **settings) as service:
         assert await service.wait() == CONFIGURATION
-    return service.log.read_text()
-
-
-async def early_refusal(database: Database, folder: Path, **settings: str | None) -> str:
-    """The same for one that ends before it listens."""
-    service = WebhookService(database, folder=folder, wait=False, **settings)
-    with pytest.raises(AssertionError):
-        await service.start()
-    try:
-        assert await service.wait() == CONFIGURATION
-    finally:
-        await service.close()
     return service.log.read_text()
 
 
@@ -214,9 +203,15 @@ async def test_a_database_without_a_schema_is_waited_for(
         drop_database(postgres.admin_url(), name)
 
 
-async def test_settings_that_cannot_be_are_told_in_a_sentence_that_repeats_no_secret(
-    database: Database, tmp_path: Path
+def test_settings_that_cannot_be_are_told_in_a_sentence_that_repeats_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    usual = {
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
+        "CLERK_WEBHOOK_SIGNING_SECRET": SECRET,
+        "CLERK_INSTANCE_ID": INSTANCE,
+        "NEXUS_AUTH_WITHHOLD_KEY": WITHHOLD_KEY,
+    }
     missing = str(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
     cases: list[tuple[dict[str, str | None], str]] = [
@@ -236,14 +231,17 @@ async def test_settings_that_cannot_be_are_told_in_a_sentence_that_repeats_no_se
         ({"DATABASE_URL": None}, "DATABASE_URL"),
         ({"NEXUS_AUTH_PORT": "planted"}, "port"),
     ]
-    for number, (settings, sentence) in enumerate(cases):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        said = await early_refusal(database, folder, **settings)
+    for settings, sentence in cases:
+        for name, value in (usual | settings).items():
+            monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
+        assert main() == CONFIGURATION, settings
+        said = capsys.readouterr().err
         assert sentence in said, settings
         assert "Traceback" not in said, settings
         assert "planted" not in said, settings
         assert WITHHOLD_KEY not in said
+        for name in settings:
+            monkeypatch.delenv(name, raising=False)
 
 
 async def test_an_address_that_is_none_is_told_without_the_password_in_it(database: Database, tmp_path: Path) -> None:
