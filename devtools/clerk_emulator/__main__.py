@@ -35,6 +35,7 @@ def main() -> int:
             instance_id=options.instance_id,
             environment_type=options.environment_type,
             users_of_one_moment=options.users_of_one_moment,
+            rendered_bytes=options.rendered_mib << 20,
             behaviour=Behaviour(
                 retry_scale=options.retry_scale, timeout_seconds=options.timeout, rate_limit=options.rate_limit
             ),
@@ -62,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--environment-type", choices=("development", "production"), default="development")
     parser.add_argument(
         "--rate-limit", type=int, help="API requests in 10 s, 0 is no limit (default: 100 or, in production, 1000)"
+    )
+    parser.add_argument(
+        "--rendered-mib", type=int, default=256, help="users' JSON that is kept; 2600 holds a million (default: 256)"
     )
     parser.add_argument("--secret-key-file", type=Path, help=f"file with the API key (or {SECRET_KEY})")
     parser.add_argument("--endpoint", action="append", default=[], metavar="URL", help="send events here; repeatable")

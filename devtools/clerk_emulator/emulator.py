@@ -22,6 +22,7 @@ from devtools.clerk_emulator.delivery.faults import Fault, Faults
 from devtools.clerk_emulator.delivery.messages import Message
 from devtools.clerk_emulator.events import Events
 from devtools.clerk_emulator.page import add_page
+from devtools.clerk_emulator.rendering import RenderedUsers
 from devtools.clerk_emulator.settings import Settings
 from devtools.clerk_emulator.state.instance import InstanceState
 
@@ -39,6 +40,7 @@ class Emulator:
         """Seed the instance; nothing listens yet. ``observe`` is shown every answer of the API."""
         self.settings = settings or Settings()
         self.state = InstanceState(self.settings)
+        self.rendered_users = RenderedUsers(self.state, budget=self.settings.rendered_bytes)
         self.faults = Faults(seed=self.settings.seed)
         self.api_faults = ApiFaults(seed=self.settings.seed)
         self.scripts = Scripts()
@@ -140,10 +142,18 @@ class Emulator:
             requests=self.requests,
             api_faults=self.api_faults,
             scripts=self.scripts,
+            rendered_users=self.rendered_users,
         )
         app = web.Application()
         app.add_subapp(
-            "/v1", api_app(state=self.state, changes=self.changes, view=self.view, conditions=self.conditions)
+            "/v1",
+            api_app(
+                state=self.state,
+                changes=self.changes,
+                rendered=self.rendered_users,
+                view=self.view,
+                conditions=self.conditions,
+            ),
         )
         app.add_subapp("/_emulator", control_app(parts))
         add_page(app, parts)

@@ -40,6 +40,8 @@ class Settings:
     """Finished messages that are remembered."""
     request_log: int = 100_000
     """API requests that are remembered."""
+    rendered_bytes: int = 256 << 20
+    """How much of the users' JSON is kept once it was rendered: 256 MiB are about 100,000 users."""
     behaviour: Behaviour = field(default_factory=Behaviour)
 
     def __post_init__(self) -> None:

@@ -6,14 +6,22 @@ from devtools.clerk_emulator.api import instance, memberships, organizations, us
 from devtools.clerk_emulator.api.door import Conditions, door
 from devtools.clerk_emulator.api.instance import InstanceView
 from devtools.clerk_emulator.changes import Changes
+from devtools.clerk_emulator.rendering import RenderedUsers
 from devtools.clerk_emulator.state.instance import InstanceState
 
 
-def api_app(*, state: InstanceState, changes: Changes, view: InstanceView, conditions: Conditions) -> web.Application:
+def api_app(
+    *,
+    state: InstanceState,
+    changes: Changes,
+    rendered: RenderedUsers,
+    view: InstanceView,
+    conditions: Conditions,
+) -> web.Application:
     """Return the application that answers under ``/v1``."""
     app = web.Application(middlewares=[door(conditions)], client_max_size=4 << 20)
     behaviour = conditions.behaviour
-    users.add_routes(app, state=state, changes=changes, behaviour=behaviour)
+    users.add_routes(app, state=state, changes=changes, rendered=rendered, behaviour=behaviour)
     organizations.add_routes(app, state=state, changes=changes, behaviour=behaviour)
     memberships.add_routes(app, state=state, changes=changes, behaviour=behaviour)
     instance.add_routes(app, view=view, behaviour=behaviour)

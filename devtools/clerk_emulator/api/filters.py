@@ -57,11 +57,10 @@ class UserFilter:
         )
 
     @property
-    def is_a_window(self) -> bool:
-        """Whether nothing but times of creation, exclusions by id and organizations are asked for."""
+    def needs_no_record(self) -> bool:
+        """Whether nothing but times of creation, ids and organizations are asked for: nothing about a user's record."""
         return (
-            self.ids.wanted is None
-            and self.external_ids.wanted is None
+            self.external_ids.wanted is None
             and not self.external_ids.unwanted
             and not self.identities
             and not self.tests

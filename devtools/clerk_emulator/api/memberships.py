@@ -1,6 +1,6 @@
 """Memberships: of an organization, of a user, and of the whole instance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
@@ -12,7 +12,7 @@ from devtools.clerk_emulator.api.parameters import Page
 from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.changes import Changes
 from devtools.clerk_emulator.state.instance import InstanceState
-from devtools.clerk_emulator.state.records import MembershipRecord, UserRecord
+from devtools.clerk_emulator.state.records import MembershipRecord, OrganizationRecord, UserRecord
 
 CREATE = {"user_id": "string!", "role": "string!", "public_metadata": "object?", "private_metadata": "object?"}
 UPDATE = {"role": "string!"}
@@ -70,29 +70,43 @@ class MembershipsListed:
 
     def _rendered(self, slots: list[int], total: int) -> web.Response:
         state, data = self._state, []
+        organizations: dict[str, OrganizationRecord | None] = {}
         for slot in slots:
             record = state.memberships.at(slot)
-            organization = state.organizations.known_record(record.organization_id)
+            if record.organization_id not in organizations:
+                organizations[record.organization_id] = state.organizations.known_record(record.organization_id)
+            organization = organizations[record.organization_id]
             user = state.users.known_record(record.user_id)
             if organization is not None and user is not None:
                 data.append(shapes.membership(record, organization=organization, user=user))
         return json_answer({"data": data, "total_count": total})
 
-    def passing(self, slots: list[int], request: web.Request) -> list[int]:
+    def passing(self, organization: int, request: web.Request) -> list[int]:
         """Return those of an organization's memberships that pass the request's filters, in order of creation."""
         behaviour, state = self._behaviour(), self._state
         wanted, roles = user_filter(request, behaviour), parameters.several(request, "role")
-        known = state.memberships.by_created.of([slot for slot in slots if state.memberships.known(slot)])
+        slots = state.slots_in_organization(organization)
+        if wanted.ids.wanted is not None:
+            slots = self._of_users(wanted.ids.wanted, organization)
         found = []
-        for slot in known.whole():
+        for slot in state.memberships.by_created.of([one for one in slots if state.memberships.known(one)]).whole():
             record = state.memberships.at(slot)
             if not wanted.ids.accepts(record.user_id) or not wanted.created.holds(record.created_at):
                 continue
             if roles is not None and record.role not in roles:
                 continue
-            user = state.users.known_record(record.user_id)
-            if user is not None and wanted.accepts(user):
+            user = None if wanted.needs_no_record else state.users.known_record(record.user_id)
+            if wanted.needs_no_record or (user is not None and wanted.accepts(user)):
                 found.append(slot)
+        return found
+
+    def _of_users(self, users: Iterable[str], organization: int) -> list[int]:
+        state = self._state
+        found: list[int] = []
+        for identifier in users:
+            user = state.users.slot_ever(identifier)
+            held = () if user is None else state.slots_of_user(user)
+            found += (slot for slot in held if state.organization_slot_of(slot) == organization)
         return found
 
 
@@ -110,8 +124,7 @@ def add_routes(
         organization = state.organizations.listed_slot(identifier)
         if organization is None:
             organization = state.organizations.slot(changes.organizations.find(identifier).id)
-        slots = state.slots_in_organization(organization if organization is not None else -1)
-        return listed.answer(listed.passing(slots, request), page)
+        return listed.answer(listed.passing(organization if organization is not None else -1, request), page)
 
     async def of_user(request: web.Request) -> web.Response:
         page = parameters.page(request, orders=("created_at",))

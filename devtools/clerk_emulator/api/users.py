@@ -13,6 +13,7 @@ from devtools.clerk_emulator.api.users_listed import ORDERS, UsersListed
 from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.changes import Changes
 from devtools.clerk_emulator.clerk_errors import not_found
+from devtools.clerk_emulator.rendering import RenderedUsers
 from devtools.clerk_emulator.state.instance import InstanceState
 
 METADATA = {"public_metadata": "object", "private_metadata": "object", "unsafe_metadata": "object"}
@@ -61,7 +62,12 @@ UPDATE = {
 
 
 def add_routes(
-    app: web.Application, *, state: InstanceState, changes: Changes, behaviour: Callable[[], Behaviour]
+    app: web.Application,
+    *,
+    state: InstanceState,
+    changes: Changes,
+    rendered: RenderedUsers,
+    behaviour: Callable[[], Behaviour],
 ) -> None:
     """Add the routes of users."""
     users = changes.users
@@ -74,7 +80,7 @@ def add_routes(
         wanted = user_filter(request, now)
         state.linger_over()
         slots = listed.page(wanted, page, starting_after=after, behaviour=now)
-        return json_answer([shapes.user(state.users.at(slot)) for slot in slots])
+        return web.Response(body=rendered.page(slots), content_type="application/json")
 
     async def count(request: web.Request) -> web.Response:
         now = behaviour()

@@ -52,7 +52,7 @@ class UsersListed:
             found = chosen.page(offset=page.offset, limit=page.limit, newest_first=page.descending)
         elif page.order_by == "updated_at":
             order = table.by_updated
-            everyone = wanted.is_a_window and len(chosen) == len(order) - len(table.not_listed)
+            everyone = wanted.needs_no_record and len(chosen) == len(order) - len(table.not_listed)
             ordered = order.span(without=table.not_listed) if everyone else order.of(chosen.whole())
             found = ordered.page(offset=page.offset, limit=page.limit, newest_first=page.descending)
         else:
@@ -70,14 +70,20 @@ class UsersListed:
             present = {slot for slot in unwanted if table.known(slot)}
             window = wanted.created
             span = table.by_created.span(least=window.least, most=window.most, without=absent | present)
-            if wanted.is_a_window:
+            if wanted.needs_no_record:
                 return span
             return table.by_created.of([slot for slot in span.whole() if wanted.accepts(table.at(slot))])
         visible = table.listed if listed else table.lives
-        candidates = [slot for slot in named - unwanted if table.known(slot) and visible(slot)]
-        records = ((slot, table.at(slot)) for slot in candidates)
+        keys = table.by_created.keys
         return table.by_created.of(
-            [slot for slot, user in records if wanted.created.holds(user.created_at) and wanted.accepts(user)]
+            [
+                slot
+                for slot in named - unwanted
+                if table.known(slot)
+                and visible(slot)
+                and wanted.created.holds(keys[slot])
+                and (wanted.needs_no_record or wanted.accepts(table.at(slot)))
+            ]
         )
 
     def _named(self, wanted: UserFilter) -> set[int] | None:

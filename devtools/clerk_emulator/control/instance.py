@@ -76,6 +76,9 @@ def add_routes(app: web.Application, parts: Parts) -> None:
             parts.state.hide(identifier)
         return answer(parts.state.replica())
 
+    async def warm(_: web.Request) -> web.Response:
+        return answer({"kept": parts.rendered_users.warm()})
+
     async def requests(request: web.Request) -> web.Response:
         found = list(parts.requests.since(number(request, "since", 0)))
         limit = int(number(request, "limit", 1_000))
@@ -102,6 +105,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     app.router.add_post("/resume", resume)
     app.router.add_get("/users", users)
     app.router.add_post("/users/{user_id}/sign_in", sign_in)
+    app.router.add_post("/warm", warm)
     app.router.add_post("/replica", replica)
     app.router.add_get("/requests", requests)
     app.router.add_get("/requests/window", window)

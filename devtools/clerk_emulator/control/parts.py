@@ -8,6 +8,7 @@ from devtools.clerk_emulator.api.scripts import Scripts
 from devtools.clerk_emulator.changes import Changes
 from devtools.clerk_emulator.delivery.dispatcher import Dispatcher
 from devtools.clerk_emulator.events import Events
+from devtools.clerk_emulator.rendering import RenderedUsers
 from devtools.clerk_emulator.settings import Settings
 from devtools.clerk_emulator.state.instance import InstanceState
 
@@ -24,3 +25,4 @@ class Parts:
     requests: RequestLog
     api_faults: ApiFaults
     scripts: Scripts
+    rendered_users: RenderedUsers

@@ -1,5 +1,7 @@
 """A small stream of random numbers that costs nothing to begin (SplitMix64): one per seeded object."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -43,3 +45,9 @@ class Draw:
     def token(self, length: int) -> str:
         """Return lower-case hexadecimal characters."""
         return "".join(f"{self.bits():016x}" for _ in range(length // 16 + 1))[:length]
+
+
+def ascii_name(name: str) -> str:
+    """Return a name as it stands in an address: ``amelie.van.der.berg``."""
+    plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z]+", ".", plain).strip(".") or "person"

@@ -12,9 +12,11 @@ class Groups:
         """Begin with the seeded memberships: for each its user's or organization's slot."""
         self._keys = keys
         self._later: dict[int, list[int]] = {}
+        self._later_keys: dict[int, int] = {}
 
     def add(self, key: int, slot: int) -> None:
         """Enter a membership that was created later."""
+        self._later_keys[slot] = key
         self._later.setdefault(key, []).append(slot)
 
     def of(self, key: int) -> list[int]:
@@ -22,6 +24,10 @@ class Groups:
         low = bisect_left(self._sorted, key, key=self._keys.__getitem__)
         high = bisect_right(self._sorted, key, low, key=self._keys.__getitem__)
         return [*self._sorted[low:high], *self._later.get(key, ())]
+
+    def key(self, slot: int) -> int | None:
+        """Return what a membership belongs to."""
+        return self._keys[slot] if slot < len(self._keys) else self._later_keys.get(slot)
 
     @cached_property
     def _sorted(self) -> "array[int]":

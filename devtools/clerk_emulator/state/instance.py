@@ -1,6 +1,7 @@
 """The instance's objects and the ways to find one: by id, by identifier, by who belongs where."""
 
 import time
+from array import array
 from collections.abc import Iterable
 from itertools import count
 from typing import Any
@@ -30,16 +31,19 @@ class InstanceState:
         )
         self.users: Table[UserRecord] = Table(
             population.user_space,
-            created=population.user_times,
+            created=array("q", population.user_times),
             derive=population.user,
             updated=population.user_updated_at,
         )
         self.organizations: Table[OrganizationRecord] = Table(
-            population.organization_space, created=population.organization_times, derive=population.organization
+            population.organization_space,
+            created=array("q", population.organization_times),
+            derive=population.organization,
         )
         self.memberships: Table[MembershipRecord] = Table(
-            population.membership_space, created=population.membership_times, derive=population.membership
+            population.membership_space, created=array("q", population.membership_times), derive=population.membership
         )
+        self.seeded_users = population.users
         self._seed = settings.seed
         self._identifications = population.identification_space
         self._numbers = count(_AFTER_SEEDED + (time.time_ns() << 40))
@@ -135,6 +139,10 @@ class InstanceState:
     def slots_in_organization(self, organization: int) -> list[int]:
         """Return the slots of an organization's memberships by its own slot, ended ones among them."""
         return self._of_organization.of(organization)
+
+    def organization_slot_of(self, membership: int) -> int | None:
+        """Return the slot of a membership's organization by the membership's own slot."""
+        return self._of_organization.key(membership)
 
     def slots_of_user(self, user: int) -> list[int]:
         """Return the slots of a user's memberships by the user's slot, ended ones among them."""

@@ -5,32 +5,19 @@ reading the slot back instead of by a dictionary.
 """
 
 import re
-import unicodedata
 from array import array
 
 from devtools.clerk_emulator.state import names
 from devtools.clerk_emulator.state.draw import Draw
 from devtools.clerk_emulator.state.identifiers import IdentifierSpace
-from devtools.clerk_emulator.state.records import (
-    EmailRecord,
-    GoogleRecord,
-    MembershipRecord,
-    OrganizationRecord,
-    PasskeyRecord,
-    PhoneRecord,
-    UserRecord,
-    WalletRecord,
-)
+from devtools.clerk_emulator.state.records import MembershipRecord, OrganizationRecord, UserRecord
+from devtools.clerk_emulator.state.seeded_users import DAY_MS, PHONE_BASE, SeededUsers
 
 #: Seeded objects came to be in the 300 days after 2025-01-01T00:00:00Z.
 SEEDED_FROM_MS = 1_735_689_600_000
 SEEDED_SPAN_MS = 300 * 86_400_000
-DAY_MS = 86_400_000
-#: A number within a kind of nested id: how many of them one user may have from the seed.
-_NESTED = 8
 _SLOT = re.compile(r"(?:^|[^0-9])0*([0-9]+)(?:@|$)")
 _WALLET = re.compile(r"0x[0-9a-f]{40}")
-_PHONE_BASE = 12_025_000_000
 
 
 def creation_times(count: int, *, seed: int, at_once: int = 0) -> "array[int]":
@@ -43,15 +30,10 @@ def creation_times(count: int, *, seed: int, at_once: int = 0) -> "array[int]":
     return array("q", times)
 
 
-def _ascii(name: str) -> str:
-    plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z]+", ".", plain).strip(".") or "person"
-
-
 def seeded_slot(identifier: str) -> int | None:
     """Read the slot out of a seeded address, username, phone number, wallet, slug or external id."""
     if identifier.startswith("+") and identifier[1:].isascii() and identifier[1:].isdigit():
-        return int(identifier[1:]) - _PHONE_BASE
+        return int(identifier[1:]) - PHONE_BASE
     if _WALLET.fullmatch(identifier):
         return int(identifier[2:12], 16)
     match = _SLOT.search(identifier)
@@ -66,12 +48,12 @@ class Population:
     ) -> None:
         """Fix the sizes; nothing but times and the membership graph is computed here."""
         self._seed = seed
-        self.user_space = IdentifierSpace("user_", seed=seed)
         self.organization_space = IdentifierSpace("org_", seed=seed)
         self.membership_space = IdentifierSpace("orgmem_", seed=seed)
         self.identification_space = IdentifierSpace("idn_", seed=seed)
-        self.external_account_space = IdentifierSpace("eac_", seed=seed)
         self.user_times = creation_times(users, seed=seed, at_once=users_of_one_moment)
+        self.users = SeededUsers(seed=seed, created=self.user_times)
+        self.user_space = self.users.space
         self.organization_times = creation_times(organizations, seed=seed)
         self.membership_times = creation_times(memberships, seed=seed)
         self.membership_organizations, self.membership_users = _graph(
@@ -80,7 +62,7 @@ class Population:
 
     def user_id(self, slot: int) -> str:
         """Return the id of a seeded user."""
-        return self.user_space.make(slot, at_ms=self.user_times[slot])
+        return self.users.identifier(slot)
 
     def organization_id(self, slot: int) -> str:
         """Return the id of a seeded organization."""
@@ -88,55 +70,11 @@ class Population:
 
     def user_updated_at(self, slot: int) -> int:
         """Return a seeded user's last change in ms."""
-        return self.user_times[slot] + 1 + Draw(self._seed, 5, slot).below(20 * DAY_MS)
+        return self.users.updated_at(slot)
 
     def user(self, slot: int) -> UserRecord:
         """Return a seeded user."""
-        draw = Draw(self._seed, 1, slot)
-        created = self.user_times[slot]
-        first, last = draw.pick(names.FIRST), draw.pick(names.LAST)
-        ascii_name = _ascii(f"{first} {last}")
-        address = f"{ascii_name}.{slot}@{draw.pick(names.DOMAIN)}"
-        updated = self.user_updated_at(slot)
-        signed_in = created + draw.below(updated - created)
-        google = draw.chance(70)
-        email = self._email(slot, address, created=created, google=google, draw=draw)
-        second_factor = draw.chance(4)
-        phones = self._phones(slot, created=created, second_factor=second_factor, draw=draw)
-        password = not google or draw.chance(20)
-        return UserRecord(
-            id=self.user_id(slot),
-            created_at=created,
-            updated_at=updated,
-            first_name=first if draw.chance(95) else None,
-            last_name=last if draw.chance(95) else None,
-            username=f"{ascii_name.replace('.', '_')}_{slot}" if draw.chance(20) else None,
-            external_id=f"ext-{slot:08d}" if draw.chance(30) else None,
-            locale=draw.pick(names.LOCALE),
-            emails=(email,),
-            phones=phones,
-            wallets=self._wallets(slot, created=created, draw=draw),
-            passkeys=self._passkeys(slot, last_used_at=signed_in, draw=draw),
-            google=self._google(slot, address, created=created, draw=draw) if google else None,
-            primary_email_id=email.id,
-            primary_phone_id=phones[0].id if phones else None,
-            public_metadata={
-                "plan": draw.pick(names.PLAN),
-                "onboarding": {"completed": draw.chance(80), "step": draw.below(6)},
-                "interests": [draw.pick(names.TRADE).lower() for _ in range(draw.below(4))],
-            },
-            private_metadata={"billing_customer": f"cus_{draw.token(14)}", "risk_score": draw.below(100)},
-            unsafe_metadata={"theme": draw.pick(("dark", "light"))} if draw.chance(40) else {},
-            has_image=google,
-            password_updated_at=created if password else None,
-            totp_enabled=second_factor and draw.chance(50),
-            backup_code_enabled=second_factor,
-            mfa_enabled_at=signed_in if second_factor else None,
-            last_sign_in_at=signed_in,
-            last_active_at=updated - updated % DAY_MS,
-            banned=draw.chance(1),
-            legal_accepted_at=created if draw.chance(50) else None,
-        )
+        return self.users.user(slot)
 
     def organization(self, slot: int) -> OrganizationRecord:
         """Return a seeded organization."""
@@ -169,50 +107,6 @@ class Population:
             user_id=self.user_id(self.membership_users[slot]),
             role=draw.pick(names.ROLES),
             public_metadata={"team": draw.pick(names.TRADE).lower()} if draw.chance(50) else {},
-        )
-
-    def _email(self, slot: int, address: str, *, created: int, google: bool, draw: Draw) -> EmailRecord:
-        account = self.external_account_space.make(slot, at_ms=created)
-        return EmailRecord(
-            id=self.identification_space.make(slot * _NESTED, at_ms=created),
-            address=address,
-            created_at=created,
-            strategy="from_oauth_google" if google else draw.pick(("email_code", "email_code", "admin", "ticket")),
-            linked_to=(("oauth_google", account),) if google else (),
-        )
-
-    def _phones(self, slot: int, *, created: int, second_factor: bool, draw: Draw) -> tuple[PhoneRecord, ...]:
-        if not second_factor and not draw.chance(15):
-            return ()
-        return (
-            PhoneRecord(
-                id=self.identification_space.make(slot * _NESTED + 1, at_ms=created),
-                number=f"+{_PHONE_BASE + slot}",
-                created_at=created,
-                second_factor=second_factor,
-                backup_codes=(draw.token(8), draw.token(8)) if second_factor else (),
-            ),
-        )
-
-    def _wallets(self, slot: int, *, created: int, draw: Draw) -> tuple[WalletRecord, ...]:
-        if not draw.chance(2):
-            return ()
-        identifier = self.identification_space.make(slot * _NESTED + 2, at_ms=created)
-        return (WalletRecord(id=identifier, address=f"0x{slot:010x}{draw.token(30)}", created_at=created),)
-
-    def _passkeys(self, slot: int, *, last_used_at: int, draw: Draw) -> tuple[PasskeyRecord, ...]:
-        if not draw.chance(3):
-            return ()
-        identifier = self.identification_space.make(slot * _NESTED + 3, at_ms=last_used_at)
-        return (PasskeyRecord(id=identifier, name="Chrome on Linux", last_used_at=last_used_at),)
-
-    def _google(self, slot: int, address: str, *, created: int, draw: Draw) -> GoogleRecord:
-        return GoogleRecord(
-            id=self.external_account_space.make(slot, at_ms=created),
-            identification_id=self.identification_space.make(slot * _NESTED + 4, at_ms=created),
-            provider_user_id=str(100_000_000_000_000_000_000 + draw.bits()),
-            email_address=address,
-            created_at=created,
         )
 
 

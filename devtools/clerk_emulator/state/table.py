@@ -127,9 +127,9 @@ class Table(Generic[R]):
         held = self._held.get(slot)
         return held if held is not None else self._derive(slot)
 
-    def held(self, slot: int) -> bool:
-        """Tell whether a slot's record is kept, not derived from the seed."""
-        return slot in self._held
+    def held_record(self, slot: int) -> R | None:
+        """Return the record of a slot that was created or changed since the start; None for a seeded one."""
+        return self._held.get(slot)
 
     def get(self, identifier: str) -> R | None:
         """Return the record with this id, or None."""

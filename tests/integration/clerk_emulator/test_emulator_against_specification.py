@@ -144,7 +144,13 @@ async def test_no_route_is_left_out_of_these_tests(clerk: Emulator, specificatio
 
 
 def _routes(clerk: Emulator) -> set[tuple[str, str]]:
-    app = api_app(state=clerk.state, changes=clerk.changes, view=clerk.view, conditions=clerk.conditions)
+    app = api_app(
+        state=clerk.state,
+        changes=clerk.changes,
+        rendered=clerk.rendered_users,
+        view=clerk.view,
+        conditions=clerk.conditions,
+    )
     return {
         (route.method, route.resource.canonical)
         for route in app.router.routes()

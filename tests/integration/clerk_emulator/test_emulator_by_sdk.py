@@ -81,14 +81,89 @@ def _drive(url: str, key: str) -> dict[str, Any]:
     return said
 
 
-async def test_the_javascript_sdk_creates_reads_changes_and_deletes(clerk: Emulator, node: str) -> None:
+async def _javascript(clerk: Emulator, node: str, program: str) -> Any:
     environment = os.environ | {"CLERK_SECRET_KEY": clerk.secret_key, "CLERK_API_URL": clerk.api_url}
     process = await asyncio.create_subprocess_exec(
-        node, "drive.mjs", cwd=SDK, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        node, program, cwd=SDK, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, err = await asyncio.wait_for(process.communicate(), timeout=60)
     assert process.returncode == 0, err.decode()
-    said = json.loads(out)
+    return json.loads(out)
+
+
+async def test_the_javascript_sdk_lists_and_counts(clerk: Emulator, node: str) -> None:
+    everyone = [user.id for user in clerk.state.users]
+    assert await _javascript(clerk, node, "lists.mjs") == {
+        "first": [10, 60],
+        "walked": everyone,
+        "named": [everyone[0], everyone[7]],
+        "byAddress": True,
+        "younger": 1,
+        "counted": [60, 1],
+        "organizations": [5, 5],
+        "members": 90,
+        "all": [90, 90],
+        "found": True,
+        "places": True,
+        "tooMany": [422, "limit"],
+    }
+
+
+async def test_the_python_sdk_lists_and_counts(clerk: Emulator) -> None:
+    everyone = [user.id for user in clerk.state.users]
+    said = await asyncio.to_thread(_list, clerk.api_url, clerk.secret_key, everyone)
+    assert said == {
+        "first": 10,
+        "walked": everyone,
+        "named": [everyone[0], everyone[7]],
+        "counted": (60, 1),
+        "younger": everyone[31:41],
+        "organizations": (5, 5),
+        "members": 90,
+        "all": (90, 90),
+        "found": True,
+        "limit": (422, "form_param_value_invalid"),
+    }
+
+
+def _list(url: str, key: str, everyone: list[str]) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    with Clerk(bearer_auth=key, server_url=f"{url}/v1") as sdk:
+        said["first"] = len(sdk.users.list(request={}))
+        walked: list[str] = []
+        while page := sdk.users.list(request={"limit": 25, "offset": len(walked), "order_by": "+created_at"}):
+            walked += [user.id for user in page]
+        said["walked"] = walked
+        wanted = [everyone[0], everyone[7], "user_nobody"]
+        said["named"] = [one.id for one in sdk.users.list(request={"user_id": wanted, "order_by": "created_at"})]
+        said["counted"] = (
+            sdk.users.count(request={}).total_count,
+            sdk.users.count(request={"user_id": [everyone[0], "user_nobody"]}).total_count,
+        )
+        after = sdk.users.get(user_id=everyone[30]).created_at
+        younger = sdk.users.list(request={"created_at_after": after, "order_by": "+created_at"})
+        said["younger"] = [user.id for user in younger]
+        organizations = sdk.organizations.list(limit=500, include_members_count=True)
+        said["organizations"] = (len(organizations.data), organizations.total_count)
+        said["members"] = sum(
+            sdk.organization_memberships.list(organization_id=one.id, limit=1).total_count for one in organizations.data
+        )
+        everywhere = sdk.users.get_instance_organization_memberships(limit=500)
+        said["all"] = (len(everywhere.data), everywhere.total_count)
+        one = sdk.organization_memberships.list(organization_id=organizations.data[0].id, limit=1).data[0]
+        assert one.public_user_data
+        found = sdk.organization_memberships.list(
+            organization_id=organizations.data[0].id, user_id=[one.public_user_data.user_id]
+        )
+        said["found"] = [each.id for each in found.data] == [one.id]
+        with pytest.raises(ClerkErrors) as refused:
+            sdk.users.list(request={"limit": 501})
+        said["limit"] = (refused.value.status_code, refused.value.data.errors[0].code)
+    return said
+
+
+async def test_the_javascript_sdk_creates_reads_changes_and_deletes(clerk: Emulator, node: str) -> None:
+    said = await _javascript(clerk, node, "drive.mjs")
     user = said["created"][0]
     assert said == {
         "created": [user, "node@example.com", "pro"],
