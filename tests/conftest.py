@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
     config.addinivalue_line("markers", "slow: takes more than ten seconds; only `make test` runs it")
-    config.addinivalue_line("markers", "postgres: set by itself on every test that asks for a server or a database")
+    config.addinivalue_line("markers", "postgres: asks for a server or a database (set where a fixture says so)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

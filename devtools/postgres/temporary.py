@@ -18,7 +18,6 @@ def temporary_server(
 ) -> Iterator[Server]:
     """A server of its own, started; stopped and removed afterwards, together with what killed runs left behind."""
     root = root_for(checkout)
-    make_folder(root, mode=0o755)
     server = Server(root / f"temporary-{secrets.token_hex(4)}-{version}", version=version, settings=settings)
     with _one_at_a_time(root):
         remove_leftovers(root)
@@ -26,7 +25,10 @@ def temporary_server(
     try:
         yield server.start()
     finally:
-        server.destroy()
+        with _one_at_a_time(root):
+            server.destroy()
+            with suppress(OSError):  # not empty: the checkout has other servers
+                root.rmdir()
 
 
 def remove_leftovers(root: Path) -> None:
@@ -40,7 +42,8 @@ def remove_leftovers(root: Path) -> None:
 
 @contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
-    """A folder that was made and not claimed yet looks like a leftover."""
-    with os.fdopen(os.open(root / "temporary.lock", os.O_CREAT | os.O_RDWR, 0o600)) as lock:
+    """A folder that was made and not claimed yet looks like a leftover. Beside the root, which comes and goes."""
+    make_folder(root.parent, mode=0o755)
+    with os.fdopen(os.open(root.parent / "temporary.lock", os.O_CREAT | os.O_RDWR, 0o600)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

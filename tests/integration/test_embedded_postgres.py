@@ -38,6 +38,8 @@ from devtools.postgres.places import CHECKOUT, make_folder, root_for
 from devtools.postgres.postmaster import wait_until_gone
 from tests.conftest import postgres_version
 
+pytestmark = pytest.mark.postgres
+
 OWNER = """
 import sys
 from pathlib import Path
