@@ -106,5 +106,5 @@ def allowed_lines(service: str) -> frozenset[str]:
 
 
 def _object(line: str) -> str:
-    """A line without its last word, the privilege. The list knows every column, also those without a right of their own."""
+    """A line without its last word, the privilege. The list has every column, also those that give nothing more."""
     return line.rpartition(" ")[0]
