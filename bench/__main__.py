@@ -92,25 +92,26 @@ async def _measure(
     measured: throughput.Throughput | None = None
     seen: visibility.Visibility | None = None
     started: startup.Startup | None = None
-    body_bytes = 0
     if "throughput" in parts or "visibility" in parts:
         with temporary_server() as server:
             template = _template(server)
             if "throughput" in parts:
                 timed = int(MOST_A_SECOND * seconds)
-                load = workload.prepare(
-                    folder / "requests",
-                    warm=users,
-                    timed=timed,
-                    secret=SECRET,
-                    instance_id=INSTANCE,
-                    progress=bar("signing events", users + timed),
-                )
-                body_bytes = round(load.mean_bytes)
+
+                def prepare() -> workload.Workload:
+                    return workload.prepare(
+                        folder / "requests",
+                        warm=users,
+                        timed=timed,
+                        secret=SECRET,
+                        instance_id=INSTANCE,
+                        progress=bar("signing events", users + timed),
+                    )
+
                 measured = await throughput.measure(
                     server,
                     template,
-                    load,
+                    prepare,
                     folder=folder,
                     connections=connections,
                     seconds=seconds,
@@ -131,7 +132,7 @@ async def _measure(
     if "startup" in parts:
         times = min(rounds, 3)
         started = await startup.measure(folder=folder, rounds=times, progress=bar("starts of make run", 2 * times))
-    return Report(os.cpu_count() or 1, body_bytes, measured, seen, started)
+    return Report(os.cpu_count() or 1, measured, seen, started)
 
 
 def _template(server: Server) -> Database:

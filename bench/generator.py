@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +23,7 @@ from bench.workload import requests_of
 GOOD = b"HTTP/1.1 204 "
 END = b"\r\n\r\n"
 PATIENCE = 30.0
-"""Seconds that the last answers may take."""
+"""Seconds without any answer after which nothing more is expected."""
 
 
 class Outcome(msgspec.Struct):
@@ -75,6 +76,11 @@ class Load:
         if not self._busy:
             self._ended = self._ended or time.perf_counter_ns()
             self.done.set()
+
+    @property
+    def answered(self) -> int:
+        """Requests that are over, whatever the answer."""
+        return len(self.acknowledged) + self.others.total()
 
     @property
     def seconds(self) -> float:
@@ -143,8 +149,13 @@ async def run(file: Path, *, port: int, connections: int, seconds: float, first:
     made = [await loop.create_connection(lambda: Connection(load), "127.0.0.1", port) for _ in range(connections)]
     spent = time.process_time()
     load.begin([connection for _, connection in made])
-    async with asyncio.timeout(seconds + PATIENCE):
-        await load.done.wait()
+    answered = -1
+    while not load.done.is_set():
+        if load.answered == answered:
+            raise TimeoutError(f"no answer for {PATIENCE:g} s")
+        answered = load.answered
+        with suppress(TimeoutError):
+            await asyncio.wait_for(load.done.wait(), PATIENCE)
     spent = time.process_time() - spent
     for transport, _ in made:
         transport.close()

@@ -18,14 +18,14 @@ FIGURES: tuple[tuple[str, Callable[[Round], float], str], ...] = (
     ("p50 ms", lambda one: one.p50, ".1f"),
     ("p95 ms", lambda one: one.p95, ".1f"),
     ("p99 ms", lambda one: one.p99, ".1f"),
-    ("events per transaction", lambda one: one.rows_per_transaction, ".1f"),
-    ("CPU µs per event: webhook service", lambda one: one.service_us, ",.0f"),
-    ("CPU µs per event: Postgres", lambda one: one.postgres_us, ",.0f"),
-    ("CPU µs per event: load generator", lambda one: one.generator_us, ",.0f"),
-    ("busy, % of a core: webhook service", lambda one: one.service_busy, ".0f"),
-    ("busy, % of a core: Postgres", lambda one: one.postgres_busy, ".0f"),
-    ("busy, % of a core: load generator", lambda one: one.generator_busy, ".0f"),
-    ("busy, % of a core: everything else here", lambda one: one.others_busy, ".0f"),
+    ("events/transaction", lambda one: one.rows_per_transaction, ".1f"),
+    ("CPU µs/event: service", lambda one: one.service_us, ",.0f"),
+    ("CPU µs/event: Postgres", lambda one: one.postgres_us, ",.0f"),
+    ("CPU µs/event: generator", lambda one: one.generator_us, ",.0f"),
+    ("% of a core: service", lambda one: one.service_busy, ".0f"),
+    ("% of a core: Postgres", lambda one: one.postgres_busy, ".0f"),
+    ("% of a core: generator", lambda one: one.generator_busy, ".0f"),
+    ("% of a core: all else", lambda one: one.others_busy, ".0f"),
 )
 
 MUCH = 30
@@ -37,7 +37,6 @@ class Report:
     """All parts; one that was not asked for is None."""
 
     cores: int
-    body_bytes: int
     throughput: Throughput | None
     visibility: Visibility | None
     startup: Startup | None
@@ -46,7 +45,7 @@ class Report:
 def print_tables(console: Console, report: Report) -> None:
     """For people."""
     if report.throughput is not None:
-        _throughput(console, report.throughput, cores=report.cores, body_bytes=report.body_bytes)
+        _throughput(console, report.throughput, cores=report.cores)
     if report.visibility is not None:
         _visibility(console, report.visibility)
     if report.startup is not None:
@@ -74,9 +73,9 @@ def as_json(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()
 
 
-def _throughput(console: Console, measured: Throughput, *, cores: int, body_bytes: int) -> None:
-    title = f"{measured.connections} connections, events of {body_bytes:,} bytes, Postgres with fsync, {cores} cores"
-    table = Table("median of the rounds (lowest to highest)", title=title, title_justify="left")
+def _throughput(console: Console, measured: Throughput, *, cores: int) -> None:
+    title = f"{measured.connections} connections, events of {measured.body_bytes:,.0f} bytes, fsync on, {cores} cores"
+    table = Table("median (lowest to highest)", title=title, title_justify="left")
     for variant in VARIANTS:
         table.add_column(variant, justify="right")
     for name, figure, form in FIGURES:

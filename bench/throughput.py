@@ -9,10 +9,13 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -28,6 +31,12 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {"group commit": {}, "batches of one
 
 GOAL = 1.8
 """Group commit must be so many times faster than one transaction an event."""
+
+BATCH_ROWS = "nexus_auth_webhook_batch_rows"
+"""The service's histogram of events in a transaction."""
+
+ROUND = timedelta(seconds=120)
+"""Longer than a round takes, its preparations included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,8 @@ class Throughput:
     connections: int
     rounds: tuple[Round, ...]
     goal: float
+    body_bytes: float
+    """Of an event, on average."""
 
     def of(self, variant: str) -> list[Round]:
         """A variant's rounds, in order."""
@@ -79,7 +90,7 @@ class Throughput:
 async def measure(
     server: Server,
     template: Database,
-    workload: Workload,
+    prepare: Callable[[], Workload],
     *,
     folder: Path,
     connections: int,
@@ -89,88 +100,114 @@ async def measure(
     variants: Mapping[str, Mapping[str, str]] = VARIANTS,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Throughput:
-    """Measures every variant `rounds` times for `seconds` each. Raises `checks.Wrong` where a row is missing."""
+    """Measures every variant `rounds` times for `seconds` each. Raises `checks.Wrong` where a row is missing.
+
+    `prepare` signs the same events; again on a slow machine, where the signatures would grow stale in between.
+    """
     measured: list[Round] = []
-    for number in range(rounds):
-        for variant, settings in variants.items():
-            place = folder / f"round-{number}-{variant.replace(' ', '-')}"
-            place.mkdir()
-            measured.append(
-                await _round(
-                    server,
-                    template,
-                    workload,
-                    variant=variant,
-                    settings=settings,
-                    folder=place,
-                    connections=connections,
-                    seconds=seconds,
-                )
-            )
-            progress(len(measured))
-    return Throughput(connections=connections, rounds=tuple(measured), goal=goal)
+    workload = prepare()
+    with _copy_of(template, server=server) as begun:
+        await _create_users(begun, workload, folder=folder, connections=connections)
+        for number in range(rounds):
+            for variant, settings in variants.items():
+                place = folder / f"round-{number}-{variant.replace(' ', '-')}"
+                place.mkdir()
+                if not workload.is_good_for(ROUND):
+                    workload = prepare()
+                with _copy_of(begun, server=server) as database:
+                    # What was written before is not to be paid for in this round.
+                    execute(database.admin_url, "checkpoint")
+                    outcome, spent = await _load_and_watch(
+                        database,
+                        workload,
+                        postmaster=server.pid or 0,
+                        settings=settings,
+                        folder=place,
+                        connections=connections,
+                        seconds=seconds,
+                    )
+                    await _compare(database, workload, outcome)
+                measured.append(_figures(variant, outcome, spent))
+                progress(len(measured))
+    return Throughput(connections=connections, rounds=tuple(measured), goal=goal, body_bytes=workload.mean_bytes)
 
 
-async def _round(
-    server: Server,
-    template: Database,
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What went by during a round."""
+
+    service: float
+    """CPU seconds, as the next two."""
+    postgres: float
+    machine: float
+    seconds: float
+    rows: float
+    """Events that transactions took."""
+    transactions: float
+
+
+@contextmanager
+def _copy_of(template: Database, *, server: Server) -> Iterator[Database]:
+    name = f"bench_{secrets.token_hex(4)}"
+    create_database(server.admin_url(), name, template=template.name)
+    try:
+        yield template.of(name)
+    finally:
+        drop_database(server.admin_url(), name)
+
+
+async def _create_users(database: Database, workload: Workload, *, folder: Path, connections: int) -> None:
+    async with WebhookService(database, folder=folder, NEXUS_AUTH_LOG_EVENTS=None) as service:
+        outcome = await _load(workload, service, connections=connections, seconds=0, first=0, count=workload.warm)
+        await service.stop()
+    if len(outcome.acknowledged) != workload.warm:
+        raise checks.Wrong(f"the users could not be created: {outcome.others}")
+
+
+async def _load_and_watch(
+    database: Database,
     workload: Workload,
     *,
-    variant: str,
+    postmaster: int,
     settings: Mapping[str, str],
     folder: Path,
     connections: int,
     seconds: float,
-) -> Round:
-    name = f"bench_{secrets.token_hex(4)}"
-    create_database(server.admin_url(), name, template=template.name)
-    database = template.of(name)
-    # What the round before left to be written is not this one's.
-    execute(database.admin_url, "checkpoint")
-    try:
-        environment: dict[str, Any] = {**settings}  # mypy would have each of them be a bool
-        async with WebhookService(database, folder=folder, NEXUS_AUTH_LOG_EVENTS=None, **environment) as service:
-            port = int(service.url.split(":")[2].split("/")[0])
-            warm = await _load(workload, port=port, connections=connections, seconds=0, first=0, count=workload.warm)
-            assert server.pid is not None
-            transactions = [await service.metric(f"nexus_auth_webhook_batch_rows_{name}") for name in ("sum", "count")]
-            before, began = cpu.read(service=service.pid, postmaster=server.pid), time.perf_counter()
-            timed = await _load(
-                workload,
-                port=port,
-                connections=connections,
-                seconds=seconds,
-                first=workload.warm,
-                count=len(workload.plan),
-            )
-            after, lasted = cpu.read(service=service.pid, postmaster=server.pid), time.perf_counter() - began
-            after_transactions = [
-                await service.metric(f"nexus_auth_webhook_batch_rows_{name}") for name in ("sum", "count")
-            ]
-            await service.stop()
-        for outcome in (warm, timed):
-            if outcome.others:
-                raise checks.Wrong(f"{variant}: answers other than 204: {outcome.others}")
-        answered = [workload.plan[number] for number in (*warm.acknowledged, *timed.acknowledged)]
-        await checks.compare(database.admin_url, answered)
-    finally:
-        drop_database(server.admin_url(), name)
-    rows, commits = (b - a for a, b in zip(transactions, after_transactions, strict=True))
-    return _figures(variant, timed, before, after, lasted=lasted, rows_per_transaction=rows / max(commits, 1))
+) -> tuple[Outcome, _Spent]:
+    environment: dict[str, Any] = {**settings}  # mypy would have each of them be a bool
+    async with WebhookService(database, folder=folder, NEXUS_AUTH_LOG_EVENTS=None, **environment) as service:
+        before, began = cpu.read(service=service.pid, postmaster=postmaster), time.perf_counter()
+        outcome = await _load(
+            workload,
+            service,
+            connections=connections,
+            seconds=seconds,
+            first=workload.warm,
+            count=len(workload.plan) - workload.warm,
+        )
+        after, lasted = cpu.read(service=service.pid, postmaster=postmaster), time.perf_counter() - began
+        rows, transactions = [await service.metric(f"{BATCH_ROWS}_{part}") for part in ("sum", "count")]
+        await service.stop()
+    return outcome, _Spent(
+        service=after.service - before.service,
+        postgres=after.postgres - before.postgres,
+        machine=after.machine - before.machine,
+        seconds=lasted,
+        rows=rows,
+        transactions=transactions,
+    )
 
 
-def _figures(
-    variant: str,
-    outcome: Outcome,
-    before: cpu.Clock,
-    after: cpu.Clock,
-    *,
-    lasted: float,
-    rows_per_transaction: float,
-) -> Round:
+async def _compare(database: Database, workload: Workload, outcome: Outcome) -> None:
+    if outcome.others:
+        raise checks.Wrong(f"answers other than 204: {outcome.others}")
+    numbers = (*range(workload.warm), *outcome.acknowledged)
+    await checks.compare(database.admin_url, [workload.plan[number] for number in numbers])
+
+
+def _figures(variant: str, outcome: Outcome, spent: _Spent) -> Round:
     events = len(outcome.acknowledged)
-    service, postgres = after.service - before.service, after.postgres - before.postgres
-    others = after.machine - before.machine - service - postgres - outcome.cpu_seconds
+    others = spent.machine - spent.service - spent.postgres - outcome.cpu_seconds
     cuts = percentiles(microseconds / 1000 for microseconds in outcome.latencies_us)
     return Round(
         variant=variant,
@@ -179,29 +216,31 @@ def _figures(
         p50=cuts[50],
         p95=cuts[95],
         p99=cuts[99],
-        service_us=service / events * 1e6,
-        postgres_us=postgres / events * 1e6,
+        service_us=spent.service / events * 1e6,
+        postgres_us=spent.postgres / events * 1e6,
         generator_us=outcome.cpu_seconds / events * 1e6,
-        rows_per_transaction=rows_per_transaction,
-        service_busy=service / outcome.seconds * 100,
-        postgres_busy=postgres / outcome.seconds * 100,
+        rows_per_transaction=spent.rows / max(spent.transactions, 1),
+        service_busy=spent.service / outcome.seconds * 100,
+        postgres_busy=spent.postgres / outcome.seconds * 100,
         generator_busy=outcome.cpu_seconds / outcome.seconds * 100,
-        others_busy=max(others / lasted * 100, 0.0),
+        others_busy=max(others / spent.seconds * 100, 0.0),
     )
 
 
-async def _load(workload: Workload, *, port: int, connections: int, seconds: float, first: int, count: int) -> Outcome:
-    numbers = (port, connections, seconds, first, count)
+async def _load(
+    workload: Workload, service: WebhookService, *, connections: int, seconds: float, first: int, count: int
+) -> Outcome:
+    port = urlsplit(service.url).port
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench.generator",
         str(workload.file),
-        *map(str, numbers),
+        *map(str, (port, connections, seconds, first, count)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
     answer, _ = await process.communicate()
     if process.returncode != 0:
-        raise RuntimeError(f"the load generator ended with exit code {process.returncode}")
+        raise checks.Wrong(f"the load generator ended with exit code {process.returncode}; its last words are above")
     return msgspec.json.decode(answer, type=Outcome)

@@ -1,7 +1,8 @@
 """How long a user of the product waits: from the emulator's sending an event to the row that an application can read.
 
-Everything is a process of its own, as in `make run`. Users are changed through the emulator's API at an even rate,
-whatever the answers do (an open loop: a slow receiver cannot slow the load down, and so cannot flatter itself).
+Everything is a process of its own, as in `make run`. The emulator is told of changed users at an even rate, whatever
+the answers do (an open loop: a slow receiver cannot slow the load down, and so cannot flatter itself); by its control
+address, because its API holds to Clerk's request limits.
 
 Visible means read: a connection as `service_role` asks for the rows that are outstanding, again and again. Both ends
 are rounded against us: the emulator notes its sending in whole ms, cut off, and a row counts when its answer has come.
@@ -38,6 +39,8 @@ _WARM = 50
 """Changes before the clock starts."""
 
 API_KEY = "sk_test_bench"
+Json = dict[str, Any]
+
 LOOK = "select id from clerk.users where id = any ($1::text[])"
 
 
@@ -75,18 +78,18 @@ async def measure(
     try:
         async with (
             WebhookService(database, folder=folder, NEXUS_AUTH_LOG_EVENTS=None) as service,
-            _emulator(service.url, folder=folder, users=count + _WARM) as control,
+            _emulator(service.url, folder=folder, users=count + _WARM) as address,
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {API_KEY}"}) as api,
         ):
-            ids = await _users(api, control, count=count + _WARM)
+            users = await _users(api, address, count=count + _WARM)
             reader = await asyncpg.connect(database.admin_url)
             await reader.execute("set role service_role")
             try:
-                await _drive(api, control, reader, ids=ids[:_WARM], rate=rate)
-                looked = await _drive(api, control, reader, ids=ids[_WARM:], rate=rate, progress=progress)
+                await _drive(api, address, reader, users=users[:_WARM], rate=rate)
+                looked = await _drive(api, address, reader, users=users[_WARM:], rate=rate, progress=progress)
             finally:
                 await reader.close()
-            sent = await _sent(api, control, count=len(ids))
+            sent = await _sent(api, address, count=len(users))
             await service.stop()
     finally:
         drop_database(server.admin_url(), name)
@@ -103,10 +106,10 @@ class _Looked:
 
 async def _drive(
     api: aiohttp.ClientSession,
-    control: str,
+    address: str,
     reader: Any,
     *,
-    ids: list[str],
+    users: list[Json],
     rate: float,
     progress: Callable[[int], None] = lambda _: None,
 ) -> _Looked:
@@ -115,27 +118,28 @@ async def _drive(
     seen: dict[str, float] = {}
     moments: list[float] = []
 
-    async def change(user_id: str) -> None:
-        async with api.patch(f"{control}/v1/users/{user_id}", json={"first_name": "Seen"}) as answer:
-            if answer.status != 200:
+    async def change(user: Json) -> None:
+        event = {"type": "user.updated", "data": user}
+        async with api.post(f"{address}/_emulator/events", json=event) as answer:
+            if answer.status != 202:
                 raise checks.Wrong(f"the emulator answered {answer.status}: {(await answer.text())[:200]}")
 
     async def change_all() -> None:
         began = time.monotonic()
         async with asyncio.TaskGroup() as changes:
-            for number, user_id in enumerate(ids):
+            for number, user in enumerate(users):
                 await asyncio.sleep(max(began + number / rate - time.monotonic(), 0))
-                outstanding[user_id] = None
-                changes.create_task(change(user_id))
+                outstanding[user["id"]] = None
+                changes.create_task(change(user))
 
     changing = asyncio.create_task(change_all())
-    deadline = time.monotonic() + len(ids) / rate + PATIENCE
-    while len(seen) < len(ids):
+    deadline = time.monotonic() + len(users) / rate + PATIENCE
+    while len(seen) < len(users):
         if changing.done() and changing.exception() is not None:
             await changing
         if time.monotonic() > deadline:
             changing.cancel()
-            raise checks.Wrong(f"{len(ids) - len(seen)} of {len(ids)} changes did not become visible")
+            raise checks.Wrong(f"{len(users) - len(seen)} of {len(users)} changes did not become visible")
         rows = await reader.fetch(LOOK, list(outstanding))
         now = time.time()
         moments.append(now)
@@ -149,22 +153,22 @@ async def _drive(
     return _Looked(seen, moments)
 
 
-async def _users(api: aiohttp.ClientSession, control: str, *, count: int) -> list[str]:
-    ids: list[str] = []
-    while len(ids) < count:
-        query = {"limit": "500", "offset": str(len(ids))}
-        async with api.get(f"{control}/v1/users", params=query) as answer:
+async def _users(api: aiohttp.ClientSession, address: str, *, count: int) -> list[Json]:
+    users: list[Json] = []
+    while len(users) < count:
+        query = {"limit": "500", "offset": str(len(users))}
+        async with api.get(f"{address}/v1/users", params=query) as answer:
             page = await answer.json()
         if not page:
-            raise checks.Wrong(f"the emulator has {len(ids)} users, not {count}")
-        ids += [user["id"] for user in page]
-    return ids[:count]
+            raise checks.Wrong(f"the emulator has {len(users)} users, not {count}")
+        users += page
+    return users[:count]
 
 
-async def _sent(api: aiohttp.ClientSession, control: str, *, count: int) -> dict[str, float]:
+async def _sent(api: aiohttp.ClientSession, address: str, *, count: int) -> dict[str, float]:
     """When the emulator began to send each user's event (s since the epoch); a second attempt is a failure."""
     query = {"type": "user.updated", "limit": str(count), "body": "1"}
-    async with api.get(f"{control}/_emulator/messages", params=query) as answer:
+    async with api.get(f"{address}/_emulator/messages", params=query) as answer:
         messages = (await answer.json())["data"]
     sent: dict[str, float] = {}
     for message in messages:

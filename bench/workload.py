@@ -24,7 +24,10 @@ NEW, STALE, DUPLICATE = 0.25, 0.03, 0.02
 """Shares of events: a user nobody saw before, a version that came too late, a delivery made twice. The rest updates."""
 
 AHEAD = timedelta(seconds=200)
-"""Requests are signed for a moment in the future, and so are good for 300 + 200 s: every round sends the same bytes."""
+"""Requests are signed for a moment in the future, and so are good for 300 + 200 s: many rounds send the same bytes."""
+
+TOLERANCE = timedelta(seconds=300)
+"""Svix's, in both directions."""
 
 BEHIND = 500
 """A duplicate repeats a delivery at least so many events old: it meets a committed row, as Svix's duplicates do."""
@@ -57,9 +60,15 @@ class Workload:
     file: Path
     plan: Sequence[Planned]
     warm: int
-    """So many at the beginning create the users that the rest updates; they are sent before the clock starts."""
+    """So many at the beginning create the users that the rest updates; no clock runs while they are sent."""
     mean_bytes: float
     """Of a body."""
+    good_until: datetime
+    """From then on the signatures are stale."""
+
+    def is_good_for(self, lasting: timedelta) -> bool:
+        """Whether requests that are sent up to then are still accepted."""
+        return datetime.now(UTC) + lasting < self.good_until
 
 
 def prepare(
@@ -95,7 +104,13 @@ def prepare(
             if len(plan) % 1000 == 0:
                 progress(len(plan))
     progress(len(plan))
-    return Workload(file=file, plan=plan, warm=warm, mean_bytes=bodies / len({one.svix_id for one in plan}))
+    return Workload(
+        file=file,
+        plan=plan,
+        warm=warm,
+        mean_bytes=bodies / len({one.svix_id for one in plan}),
+        good_until=at + TOLERANCE,
+    )
 
 
 def requests_of(file: Path) -> Iterator[bytes]:
