@@ -42,7 +42,7 @@ class ApiFault(Rule):
     route: str = "*"
     """Which routes, as a glob on the pattern without ``/v1``: ``/users``, ``/organizations/*``."""
     query: str = "*"
-    """Which query strings, as a glob on what was sent."""
+    """Which query strings, decoded, as a glob."""
     status: int = 500
     """``status``: the answer's."""
     retry_after: int | None = None

@@ -20,7 +20,7 @@ class Script:
     route: str = "/users"
     """Which requests, as a glob on the route's pattern without ``/v1``."""
     query: str = "*"
-    """Which query strings, as a glob on what was sent."""
+    """Which query strings, decoded, as a glob."""
     seen: int = field(default=0, init=False)
     id: str = field(default="", init=False)
 
