@@ -29,6 +29,9 @@ WITHHELD_EVERYWHERE = frozenset(
 )
 """One-time secrets: withheld by name at any depth of any event."""
 
+WITHHELD_IN_METADATA = frozenset({"backup_codes", "otp_code", "magic_link"})
+"""Those of them that are withheld in metadata too: it is the customer's, and a "ticket" there is one of his own."""
+
 MESSAGE_GROUPS = frozenset({"email", "sms"})
 """Their payload is a message with a code or link in it, even in the subject: only `MESSAGE_MEMBERS` are kept."""
 

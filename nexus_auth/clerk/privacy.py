@@ -14,6 +14,7 @@ from nexus_auth.clerk.catalogue import (
     MESSAGE_GROUPS,
     MESSAGE_MEMBERS,
     WITHHELD_EVERYWHERE,
+    WITHHELD_IN_METADATA,
 )
 
 WITHHELD = "[withheld]"
@@ -56,7 +57,7 @@ def withhold(event: dict[str, Any], *, event_type: str) -> tuple[dict[str, Any],
         return {key: _message_part(key, value) for key, value in event.items()}, True
     entity = ENTITIES.get(event_type.partition(".")[0])
     links = entity.withheld if entity is not None else frozenset[str]()
-    kept = _without(event, WITHHELD_EVERYWHERE | links, WITHHELD_EVERYWHERE)
+    kept = _without(event, WITHHELD_EVERYWHERE | links, WITHHELD_IN_METADATA)
     return kept, kept != event
 
 

@@ -132,3 +132,12 @@ def test_a_body_that_cannot_be_read_is_not_kept_where_it_may_hold_a_secret(body:
 )
 def test_other_bodies_that_cannot_be_read_are_kept_as_they_are(body: bytes) -> None:
     assert not unreadable_may_hold_secrets(body)
+
+
+def test_what_a_customer_names_like_a_secret_in_metadata_is_his_own() -> None:
+    metadata = {"ticket": "T-1", "otp": "none", "backup_codes": ["c0de"]}
+    event = {"type": "user.updated", "data": {"ticket": "t0k", "public_metadata": metadata}}
+    kept, withheld = withhold(event, event_type="user.updated")
+    assert withheld
+    assert kept["data"]["ticket"] == WITHHELD
+    assert kept["data"]["public_metadata"] == {"ticket": "T-1", "otp": "none", "backup_codes": WITHHELD}
