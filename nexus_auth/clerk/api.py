@@ -6,6 +6,10 @@ of the API is a decision. Redirects are not followed: the key would go along.
 
 import asyncio
 import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,14 +19,32 @@ import msgspec
 API_VERSION = "2026-05-12"
 """The dated version whose specification this client was written by; sent with every request."""
 
-ANSWER_BYTES = 2**20
-"""Of an answer that should be small; what is larger comes from somebody else (a proxy's page)."""
+PAGE_BYTES = 64 * 2**20
+"""A page of 500 users has about 1 MB, of the largest metadata about 20."""
+
+SKEW = 2.0
+"""Seconds by which our clock and Clerk's `Date` header may differ before theirs counts."""
+
+DEFAULT_WAIT = 10.0
+LONGEST_WAIT = 120.0
+"""Seconds to wait after a 429 without, and at most with, a Retry-After."""
+
+Params = Sequence[tuple[str, str]]
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{2,60}")
 
 
 class ClerkUnavailable(Exception):
     """No usable answer: unreachable, too slow, overloaded or broken. The same request may succeed later."""
+
+
+class ClerkLimited(ClerkUnavailable):
+    """Too many requests: everybody who shares the key must wait."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        """`retry_after` in seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ClerkRefused(Exception):
@@ -32,6 +54,15 @@ class ClerkRefused(Exception):
         """Remembers the HTTP status beside the sentence."""
         super().__init__(message)
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request brought."""
+
+    body: bytes
+    asked_at: int
+    """When the request began, ms, by Clerk's clock where ours is more than `SKEW` off: what was read is not older."""
 
 
 class ClerkApi:
@@ -78,41 +109,72 @@ class ClerkApi:
 
     async def instance_id(self) -> str:
         """The instance that the key belongs to (`ins_…`). Raises `ClerkUnavailable` or `ClerkRefused`."""
-        answer = await self._get("/v1/instance")
+        answer = await self._get("/instance")
         instance_id = answer.get("id") if isinstance(answer, dict) else None
         if not isinstance(instance_id, str) or not re.fullmatch(r"ins_\w{1,100}", instance_id):
             raise ClerkUnavailable(f"{self.url} answered something that is no instance; is CLERK_API_URL right?")
         return instance_id
 
-    async def _get(self, path: str) -> Any:
+    async def read(self, path: str, params: Params = ()) -> Answer:
+        """GETs one path below /v1. Raises `ClerkUnavailable` (of which `ClerkLimited`) or `ClerkRefused`."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._timeout), cookie_jar=aiohttp.DummyCookieJar()
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                connector=aiohttp.TCPConnector(limit=64),
             )
+        url = self.url + "/v1" + path
+        began = time.time()
         try:
-            async with self._session.get(self.url + path, headers=self._headers, allow_redirects=False) as response:
-                status, body = response.status, await _at_most(ANSWER_BYTES, response.content)
+            async with self._session.get(
+                url, params=list(params), headers=self._headers, allow_redirects=False
+            ) as response:
+                status, headers = response.status, response.headers
+                body = await _at_most(PAGE_BYTES, response.content)
         except TimeoutError:
             raise ClerkUnavailable(f"no answer from {self.url} within {self._timeout:g} s") from None
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise ClerkUnavailable(f"{self.url} cannot be reached ({type(error).__name__})") from None
-        if status == 429 or status >= 500:
-            raise ClerkUnavailable(f"{self.url}{path} answered {status}")
+        if status == 429:
+            raise ClerkLimited(f"{url} answered 429", retry_after=_seconds(headers.get("Retry-After")))
+        if status >= 500:
+            raise ClerkUnavailable(f"{url} answered {status}")
         if status != 200:
-            raise ClerkRefused(_refusal(self.url + path, status=status, body=body), status=status)
+            raise ClerkRefused(_refusal(url, status=status, body=body), status=status)
+        return Answer(body=body, asked_at=_asked_at(began, answered=time.time(), date=headers.get("Date")))
+
+    async def _get(self, path: str) -> Any:
         try:
-            return msgspec.json.decode(body)
+            return msgspec.json.decode((await self.read(path)).body)
         except msgspec.DecodeError:
             raise ClerkUnavailable(f"{self.url}{path} answered no JSON; is CLERK_API_URL right?") from None
 
 
+def _asked_at(began: float, *, answered: float, date: str | None) -> int:
+    try:
+        theirs = parsedate_to_datetime(date or "").timestamp() + 0.5  # the header knows whole seconds
+    except (TypeError, ValueError):
+        return int(began * 1000)
+    skew = theirs - answered
+    return int((began + (skew if abs(skew) > SKEW else 0.0)) * 1000)
+
+
+def _seconds(retry_after: str | None) -> float:
+    try:
+        return min(max(float(retry_after or ""), 0.0), LONGEST_WAIT)
+    except ValueError:
+        return DEFAULT_WAIT
+
+
 async def _at_most(size: int, content: aiohttp.StreamReader) -> bytes:
-    body = b""
+    pieces: list[bytes] = []
+    total = 0
     async for piece in content.iter_any():
-        body += piece
-        if len(body) > size:
+        pieces.append(piece)
+        total += len(piece)
+        if total > size:
             raise aiohttp.ClientPayloadError("the answer is too large")
-    return body
+    return b"".join(pieces)
 
 
 def _refusal(url: str, *, status: int, body: bytes) -> str:

@@ -97,9 +97,10 @@ MAY: dict[str, set[str]] = {
         *UPKEEP,
     },
     "reconciler": {
-        *READS.keys() - {"inbox", "bodies", "a partition", "parked", "seen"},
+        *READS.keys() - {"bodies", "a partition"},
         *MIRROR_WRITES,
-        *{"write an arbiter", "hide a user", "apply", "claim", "request a sweep", "bury"},
+        *{"write an arbiter", "hide a user", "apply", "claim", "request a sweep"},
+        *UPKEEP,
     },
     "worker": {"maintain", "look at the backlog"},
     "cli": {

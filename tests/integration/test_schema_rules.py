@@ -64,8 +64,10 @@ RULES = {
         select p.oid::regprocedure::text from pg_proc p join pg_language l on l.oid = p.prolang
         where p.pronamespace in {OURS} and l.lanname <> 'sql'
           and not coalesce(p.proconfig && array['search_path=""', 'search_path=pg_catalog, pg_temp'], false)""",
-    "no foreign keys": f"""
-        select conname from pg_constraint where contype = 'f' and connamespace in {OURS}""",
+    "no foreign keys in the mirror": """
+        select conname from pg_constraint
+        where contype = 'f' and 'clerk'::regnamespace in (connamespace, (
+          select c.relnamespace from pg_class c where c.oid = confrelid))""",
     "no unique key in the mirror but Clerk's id": """
         select i.indexrelid::regclass::text from pg_index i join pg_class c on c.oid = i.indrelid
         where c.relnamespace = 'clerk'::regnamespace and i.indisunique and not i.indisprimary
@@ -151,7 +153,7 @@ VIOLATIONS = {
         "alter function clerk.current_user_id() security definer",
     ],
     "every procedural function fixes its search_path": ["alter function clerk_private.bury(integer) reset search_path"],
-    "no foreign keys": [
+    "no foreign keys in the mirror": [
         "alter table clerk.user_emails add constraint planted foreign key (user_id) references clerk.users",
     ],
     "no unique key in the mirror but Clerk's id": [

@@ -1,0 +1,16 @@
+"""Why a row differed: which events of it came, when, and what became of them."""
+
+from importlib.resources import files
+
+import asyncpg
+
+from nexus_auth.store import runs
+from nexus_auth.store.runs import Run
+
+ATTRIBUTE = files("nexus_auth.reconcile").joinpath("attribution.sql").read_text("utf-8")
+
+
+async def attribute(pool: "asyncpg.Pool[asyncpg.Record]", run: Run) -> None:
+    """Gives every finding of the run its cause; `clerk_private.findings.cause` lists them."""
+    async with runs.writing(pool, run) as connection:
+        await connection.execute(ATTRIBUTE, run.id)

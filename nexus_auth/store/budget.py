@@ -1,0 +1,82 @@
+"""The share of Clerk's rate limit that is ours, kept in one row for all processes of all replicas.
+
+A bucket of `burst` requests that refills steadily. Clerk counts arrivals in any 10 s; between a grant and its arrival
+lie up to `LAPSE` seconds here and some on the way, hence a window of `WINDOW` seconds is what must fit:
+burst + WINDOW x rate <= share. Retries are requests like any other.
+"""
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass
+
+import asyncpg
+
+LIMITS = {"Production": 1_000, "Development": 100}
+"""Clerk's requests per 10 s, by environment."""
+
+LAPSE = 0.4
+"""Seconds after which a grant that was not used is gone."""
+
+WINDOW = 10.9
+"""Seconds: Clerk's ten, a grant's life, and half a second on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a budget allows, in requests."""
+
+    per_second: float
+    burst: int
+
+    @staticmethod
+    def of(environment: str, *, percent: int) -> "Share":
+        """`percent` of the environment's limit. Raises KeyError for an environment that Clerk does not have."""
+        share = LIMITS[environment] * percent / 100
+        burst = max(1, int(share * 0.04))
+        return Share(per_second=max((share - burst) / WINDOW, 0.05), burst=burst)
+
+
+class Budget:
+    """Grants requests, a few at a time; `requests` counts those that were taken."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, instance_id: str, share: Share) -> None:
+        """The row must be there before the first request: `open`."""
+        self._pool = pool
+        self._instance_id = instance_id
+        self._share = share
+        self._granted = 0
+        self._until = 0.0
+        self._lock = asyncio.Lock()
+        self.requests = 0
+
+    async def open(self) -> None:
+        """Makes the instance's row, or gives it this share."""
+        await self._pool.execute(
+            "insert into clerk_private.budget as b (instance_id, per_second, burst, tokens) values ($1, $2, $3, $3)"
+            " on conflict (instance_id) do update set per_second = excluded.per_second, burst = excluded.burst,"
+            " tokens = least(b.tokens, excluded.burst)",
+            self._instance_id,
+            self._share.per_second,
+            float(self._share.burst),
+        )
+
+    async def take(self) -> None:
+        """Returns when one request may be made, at once where a grant is at hand."""
+        async with self._lock:
+            while self._granted < 1 or time.monotonic() > self._until:
+                wanted = max(1, math.ceil(min(self._share.per_second * LAPSE / 2, self._share.burst)))
+                asked = time.monotonic()
+                row = await self._pool.fetchrow(
+                    "select granted, wait_ms from clerk_private.take_budget($1, $2)", self._instance_id, wanted
+                )
+                self._granted, self._until = row["granted"], asked + LAPSE
+                if not self._granted:
+                    await asyncio.sleep(min(row["wait_ms"], 5_000) / 1000)
+            self._granted -= 1
+            self.requests += 1
+
+    async def pause(self, seconds: float) -> None:
+        """After a 429: nobody asks for so long, in any process."""
+        self._granted = 0
+        await self._pool.execute("select clerk_private.pause_budget($1, $2)", self._instance_id, seconds)

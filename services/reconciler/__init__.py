@@ -1,0 +1,1 @@
+"""The reconciler: says when the engine runs, and tells how it went."""

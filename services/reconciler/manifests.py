@@ -1,0 +1,194 @@
+"""ClerkInstance and ClerkSync, read from YAML and checked against the schema of the custom resources.
+
+One schema for both worlds: what `kubectl apply` would refuse is refused here, with the field's name. Defaults are the
+schema's, too.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from nexus_auth.reconcile.policy import Guard, SyncPolicy
+from nexus_auth.store.budget import Share
+
+CRDS = Path(__file__).parents[2] / "crds"
+GROUP = "nexus-auth.dev"
+KINDS = {"users": "user", "organizations": "organization", "memberships": "organization_membership"}
+MEMBERSHIPS_INTERVAL = 3_600.0
+"""Seconds. A lost change of role is found by nothing but a listing of all memberships."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
+
+
+class InvalidManifest(ValueError):
+    """What is wrong, in which document and field."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """One key of one Secret."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceManifest:
+    """A ClerkInstance."""
+
+    name: str
+    instance_id: str | None
+    api_url: str
+    secret_key: SecretRef
+    share: Share
+    state_database: SecretRef
+    request_timeout: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncManifest:
+    """A ClerkSync; intervals in seconds."""
+
+    name: str
+    instance: str
+    database: SecretRef
+    policy: SyncPolicy
+    interval: float
+    full_sweep_intervals: Mapping[str, float]
+    """By kind."""
+    deep_sweep_interval: float
+    suspend: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """Everything that one file says."""
+
+    instances: Mapping[str, InstanceManifest]
+    syncs: Mapping[str, SyncManifest]
+
+
+def read_manifests(text: str) -> Manifests:
+    """Reads YAML documents. Raises `InvalidManifest`, which names the document and the field."""
+    try:
+        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+    except yaml.YAMLError as error:
+        raise InvalidManifest(f"no YAML: {' '.join(str(error).split())}") from None
+    schemas = {kind: _schema(file) for kind, file in (("ClerkInstance", "clerkinstance"), ("ClerkSync", "clerksync"))}
+    instances: dict[str, InstanceManifest] = {}
+    syncs: dict[str, SyncManifest] = {}
+    for number, document in enumerate(documents, start=1):
+        kind, name, spec = _checked(document, number=number, schemas=schemas)
+        if name in (instances if kind == "ClerkInstance" else syncs):
+            raise InvalidManifest(f"{kind} {name} stands twice")
+        if kind == "ClerkInstance":
+            instances[name] = _instance(name, spec)
+        else:
+            syncs[name] = _sync(name, spec)
+    for sync in syncs.values():
+        if sync.instance not in instances:
+            raise InvalidManifest(
+                f"ClerkSync {sync.name}: spec.instanceRef.name: there is no ClerkInstance {sync.instance}"
+            )
+    return Manifests(instances, syncs)
+
+
+def seconds(duration: str) -> float:
+    """A duration as Kubernetes writes it: 30s, 10m, 1h30m."""
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", duration))
+
+
+def _checked(document: Any, *, number: int, schemas: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    if not isinstance(document, dict):
+        raise InvalidManifest(f"document {number} is no object")
+    kind, version = document.get("kind"), document.get("apiVersion")
+    if version != f"{GROUP}/v1alpha1" or not isinstance(kind, str) or kind not in schemas:
+        raise InvalidManifest(
+            f"document {number}: {version} {kind} is neither a ClerkInstance nor a ClerkSync of {GROUP}/v1alpha1"
+        )
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
+        raise InvalidManifest(f"document {number} ({kind}): metadata.name is missing or no DNS name")
+    content = {"spec": document.get("spec")}
+    errors = sorted(
+        jsonschema.Draft202012Validator(_closed(schemas[kind])).iter_errors(content), key=lambda e: list(e.path)
+    )
+    if errors:
+        where = ".".join(str(part) for part in errors[0].absolute_path) or "spec"
+        raise InvalidManifest(f"{kind} {name}: {where}: {errors[0].message}")
+    return kind, name, _defaulted(schemas[kind]["properties"]["spec"], content["spec"])
+
+
+def _schema(file: str) -> Any:
+    definition = yaml.safe_load((CRDS / f"{file}.yaml").read_text("utf-8"))
+    return definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with unknown fields refused, as a strict `kubectl apply` does."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        closed["additionalProperties"] = False
+    return closed
+
+
+def _defaulted(schema: Mapping[str, Any], value: Any) -> Any:
+    if schema.get("type") == "object":
+        filled = dict(value)
+        for name, part in schema.get("properties", {}).items():
+            if name not in filled and "default" in part:
+                filled[name] = part["default"]
+            if name in filled:
+                filled[name] = _defaulted(part, filled[name])
+        return filled
+    if schema.get("type") == "array":
+        return [_defaulted(schema["items"], item) for item in value]
+    return value
+
+
+def _instance(name: str, spec: Mapping[str, Any]) -> InstanceManifest:
+    return InstanceManifest(
+        name=name,
+        instance_id=spec.get("instanceId"),
+        api_url=spec["apiUrl"],
+        secret_key=SecretRef(**spec["secretKeyRef"]),
+        share=Share.of(spec["environment"], percent=spec["budgetPercent"]),
+        state_database=SecretRef(**spec["stateDatabase"]["secretRef"]),
+        request_timeout=seconds(spec["requestTimeout"]),
+    )
+
+
+def _sync(name: str, spec: Mapping[str, Any]) -> SyncManifest:
+    everything: Sequence[Mapping[str, Any]] = [{"name": resource, "enabled": True} for resource in KINDS]
+    chosen = [resource for resource in spec.get("resources", everything) if resource["enabled"]]
+    full = seconds(spec["fullSweepInterval"])
+    intervals: dict[str, float] = {}
+    for resource in chosen:
+        own = resource.get("fullSweepInterval")
+        usual = min(full, MEMBERSHIPS_INTERVAL) if resource["name"] == "memberships" else full
+        intervals[KINDS[resource["name"]]] = seconds(own) if own else usual
+    if not intervals:
+        raise InvalidManifest(f"ClerkSync {name}: spec.resources: none is enabled")
+    guard = Guard(floor=spec["deletionGuard"]["floor"], percent=spec["deletionGuard"]["percent"])
+    kinds = tuple(kind for kind in KINDS.values() if kind in intervals)
+    return SyncManifest(
+        name=name,
+        instance=spec["instanceRef"]["name"],
+        database=SecretRef(**spec["database"]["secretRef"]),
+        policy=SyncPolicy(name, drift=spec["drift"]["policy"], kinds=kinds, guard=guard),
+        interval=seconds(spec["interval"]),
+        full_sweep_intervals=intervals,
+        deep_sweep_interval=seconds(spec["deepSweepInterval"]),
+        suspend=spec["suspend"],
+    )

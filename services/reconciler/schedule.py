@@ -1,0 +1,63 @@
+"""What is due: a pure function of the manifest and of what happened, so that a restart forgets nothing."""
+
+from dataclasses import dataclass, replace
+
+from nexus_auth.reconcile.policy import SyncPolicy
+from nexus_auth.store.history import History
+from nexus_auth.store.runs import Mode
+from services.reconciler.manifests import SyncManifest
+
+AGAIN_SECONDS = 60.0
+"""After a full or deep run that failed, the next one waits so long at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A run that should begin now, and why."""
+
+    mode: Mode
+    policy: SyncPolicy
+    reason: str
+
+
+def due(sync: SyncManifest, history: History) -> Due | None:
+    """The run that comes first, if any. Deep before full before incremental: each does what the lesser ones do."""
+    if sync.suspend:
+        return None
+    if history.running is not None:
+        resumed = _resumable(sync, history.running)
+        if resumed is not None:
+            return resumed
+    now = history.now.timestamp()
+    may_sweep = history.failed_at is None or now - history.failed_at.timestamp() >= AGAIN_SECONDS
+    if may_sweep:
+        never = [kind for kind in sync.policy.kinds if kind not in history.full_at]
+        # a first full sweep compares everything; the first deep one may wait its turn
+        deep_since = history.deep_at.timestamp() if history.deep_at else min(history.full_at.values(), default=now)
+        if not never and now - deep_since >= sync.deep_sweep_interval:
+            return Due("deep", sync.policy, "deepSweepInterval")
+        late = tuple(
+            kind
+            for kind in sync.policy.kinds
+            if kind in never or now - history.full_at[kind] >= sync.full_sweep_intervals[kind]
+        )
+        if late:
+            return Due("full", replace(sync.policy, kinds=late), "first sweep" if never else "fullSweepInterval")
+    if history.approved:
+        return Due("incremental", sync.policy, "an approval")
+    if history.requested_at is not None:
+        return Due("incremental", sync.policy, "events may have been missed")
+    if history.doubts_due and sync.policy.drift == "Fix":
+        return Due("incremental", sync.policy, "a verification is due")
+    if history.incremental_at is None or now - history.incremental_at.timestamp() >= sync.interval:
+        return Due("incremental", sync.policy, "interval")
+    return None
+
+
+def _resumable(sync: SyncManifest, running: str) -> Due | None:
+    """The unfinished run, if it is still one that this manifest would begin; else it is given up."""
+    mode, _, kinds = running.partition(" ")
+    chosen = tuple(kinds.split(",")) if kinds else ()
+    if mode not in ("full", "deep") or not set(chosen) <= set(sync.policy.kinds):
+        return None
+    return Due("deep" if mode == "deep" else "full", replace(sync.policy, kinds=chosen), "resumed")

@@ -1,0 +1,1 @@
+"""The reconciler without a cluster: the same manifests, from a file."""

@@ -1,0 +1,223 @@
+"""Runs the engine by manifests from a file: `python -m services.reconciler.standalone`."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from nexus_auth import failpoints
+from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable
+from nexus_auth.reconcile.engine import Engine, Fenced
+from nexus_auth.store import instance
+from nexus_auth.store.budget import Budget
+from nexus_auth.store.history import History, read_history, request_answered
+from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
+from nexus_auth.telemetry import logs
+from nexus_auth.telemetry.health import health_application
+from services.reconciler.manifests import (
+    InstanceManifest,
+    InvalidManifest,
+    Manifests,
+    SecretRef,
+    SyncManifest,
+    read_manifests,
+)
+from services.reconciler.metrics import ReconcilerMetrics
+from services.reconciler.schedule import Due, due
+from services.reconciler.standalone.settings import StandaloneSettings
+
+logger = logging.getLogger("services.reconciler")
+
+EXIT_CONFIGURATION = 78
+CONNECTIONS = 12
+"""Walkers and one more for each of budget, lock and looks."""
+TROUBLE_SECONDS = 5.0
+LEADER_LOCK = 1852143991
+
+
+class Reconciler:
+    """One process: a task for each ClerkSync of the file, begun anew when its manifest changes."""
+
+    def __init__(self, settings: StandaloneSettings) -> None:
+        """Opens nothing yet."""
+        self._settings = settings
+        self._registry = CollectorRegistry()
+        self._metrics = ReconcilerMetrics(self._registry)
+        self._stop = asyncio.Event()
+        self._tasks: dict[str, tuple[object, asyncio.Task[None]]] = {}
+        self._reason: str | None = "starting"
+        folder = settings.failpoints_dir
+        self._failpoint = failpoints.in_folder(folder) if folder is not None else failpoints.nowhere
+
+    async def run(self) -> int:
+        """Until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stop.set)
+        health = web.AppRunner(
+            health_application(registry=self._registry, not_ready=lambda: self._reason), access_log=None
+        )
+        await health.setup()
+        await web.TCPSite(health, self._settings.health_host, self._settings.health_port).start()
+        logger.info("listening", extra={"health_port": health.addresses[0][1]})
+        text = ""
+        while not self._stop.is_set():
+            text = self._take_over(text)
+            try:
+                async with asyncio.timeout(self._settings.look_seconds):
+                    await self._stop.wait()
+            except TimeoutError:
+                pass
+        for _, task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._tasks.values()), return_exceptions=True)
+        await health.cleanup()
+        return 0
+
+    def _take_over(self, before: str) -> str:
+        """Reads the file if it changed; what cannot be read leaves the former manifests in place."""
+        try:
+            text = self._settings.manifests.read_text("utf-8")
+            if text == before:
+                return before
+            manifests = read_manifests(text)
+        except (OSError, InvalidManifest) as error:
+            if self._reason != str(error):
+                logger.error("manifests not taken over", extra={"why": str(error)})
+            self._reason = str(error) if not self._tasks else None
+            return before
+        self._begin(manifests)
+        self._reason = None
+        return text
+
+    def _begin(self, manifests: Manifests) -> None:
+        wanted = {name: (sync, manifests.instances[sync.instance]) for name, sync in manifests.syncs.items()}
+        for name, (pair, task) in list(self._tasks.items()):
+            if wanted.get(name) != pair:
+                task.cancel()
+                del self._tasks[name]
+        for name, pair in wanted.items():
+            if name not in self._tasks:
+                logger.info("sync taken over", extra={"sync": name})
+                self._tasks[name] = (pair, asyncio.create_task(self._keep(*pair)))
+
+    async def _keep(self, sync: SyncManifest, of: InstanceManifest) -> None:
+        """Leads one sync for as long as its manifest stands; every trouble is said and tried again."""
+        while True:
+            try:
+                await self._lead(sync, of)
+            except (UnsafeDatabase, instance.WrongInstance, ClerkRefused, ClerkUnavailable, Fenced, OSError) as error:
+                logger.error("sync interrupted", extra={"sync": sync.name, "why": str(error)})
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                why = f"the database: {type(error).__name__}"
+                logger.error("sync interrupted", extra={"sync": sync.name, "why": why})
+            self._metrics.leading.labels(sync.name).set(0)
+            await asyncio.sleep(TROUBLE_SECONDS)
+
+    async def _lead(self, sync: SyncManifest, of: InstanceManifest) -> None:
+        pool = await open_pool(
+            self._secret(sync.database),
+            role=self._settings.role_prefix + "reconciler",
+            application=f"nexus-auth reconciler {sync.name}",
+            size=CONNECTIONS,
+        )
+        try:
+            async with pool.acquire() as connection:
+                await refuse_unsafe(
+                    connection,
+                    role_prefix=self._settings.role_prefix,
+                    service="reconciler",
+                    allow_fsync_off=self._settings.allow_fsync_off,
+                )
+                await self._wait_for_lead(connection, sync)
+                await self._look(pool, sync, of)
+        finally:
+            async with asyncio.timeout(5):
+                await pool.close()
+
+    async def _wait_for_lead(self, connection: Any, sync: SyncManifest) -> None:
+        """Keeps a second process waiting. Should this connection die, the run's epoch fences the former leader."""
+        while True:
+            if await connection.fetchval(
+                "select pg_catalog.pg_try_advisory_lock($1, pg_catalog.hashtext($2))", LEADER_LOCK, sync.name
+            ):
+                return
+            await asyncio.sleep(self._settings.look_seconds)
+
+    async def _look(self, pool: "asyncpg.Pool[asyncpg.Record]", sync: SyncManifest, of: InstanceManifest) -> None:
+        self._metrics.leading.labels(sync.name).set(1)
+        async with ClerkApi(of.api_url, secret_key=self._secret(of.secret_key), timeout=of.request_timeout) as clerk:
+            instance_id = of.instance_id or await clerk.instance_id()
+            async with pool.acquire() as connection:
+                await instance.claim(connection, instance_id)
+            budget = Budget(pool, instance_id=instance_id, share=of.share)
+            await budget.open()
+            engine = Engine(
+                pool,
+                clerk=clerk,
+                budget=budget,
+                instance_id=instance_id,
+                holder=f"{socket.gethostname()} {os.getpid()}",
+                failpoint=self._failpoint,
+            )
+            policy = replace(sync.policy, verify_after=self._settings.verify_after)
+            while True:
+                async with pool.acquire() as connection:
+                    history = await read_history(connection, sync=sync.name)
+                todo = due(replace(sync, policy=policy), history)
+                if todo is None:
+                    await asyncio.sleep(self._settings.look_seconds)
+                    continue
+                await self._one(pool, engine, sync, todo, history)
+
+    async def _one(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", engine: Engine, sync: SyncManifest, todo: Due, history: History
+    ) -> None:
+        result = await engine.run(todo.policy, mode=todo.mode)
+        if history.requested_at is not None and result.state == "completed":
+            async with pool.acquire() as connection:
+                await request_answered(connection, requested_at=history.requested_at)
+        self._metrics.ended(result, sync=sync.name, mode=todo.mode)
+        level = logging.INFO if result.state == "completed" else logging.ERROR
+        extra = {
+            "sync": sync.name,
+            "run": result.run_id,
+            "mode": todo.mode,
+            "reason": todo.reason,
+            "state": result.state,
+        }
+        logger.log(
+            level, "run", extra={**extra, "why": result.message, "counts": result.counts, "requests": result.requests}
+        )
+
+    def _secret(self, ref: SecretRef) -> str:
+        return (self._settings.secrets_dir / ref.name / ref.key).read_text("utf-8").strip()
+
+
+def main() -> int:
+    """Reads the environment and runs; exit code 78 means that the configuration is wrong."""
+    try:
+        settings = StandaloneSettings.model_validate({})
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            print(f"reconciler: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    logs.configure(level=settings.log_level)
+
+    async def serve() -> int:
+        return await Reconciler(settings).run()
+
+    return asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

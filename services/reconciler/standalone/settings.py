@@ -1,0 +1,35 @@
+"""Settings of the standalone reconciler."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class StandaloneSettings(BaseSettings):
+    """Environment names are the fields' with NEXUS_AUTH_ before them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEXUS_AUTH_", extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    manifests: Path
+    """YAML file with ClerkInstance and ClerkSync documents; taken over when it changes."""
+    secrets_dir: Path
+    """Folder of the Secrets that they name: `<name>/<key>`, as a cluster would mount them; read at every run."""
+    role_prefix: str = Field(default="clerk_", pattern=r"^[a-z][a-z0-9_]{0,30}$")
+    """What our roles' names begin with."""
+    health_host: str = "127.0.0.1"
+    """Where /livez, /readyz and /metrics listen."""
+    health_port: int = 9091
+    """Their port."""
+    look_seconds: float = Field(default=1.0, gt=0)
+    """Pause between two looks at what is due."""
+    verify_after: float = Field(default=60.0, ge=0)
+    """Seconds before a read may revive a tombstone or lower a version, and between the two reads."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    allow_fsync_off: bool = False
+    """Tests only."""
+    failpoints_dir: Path | None = None
+    """Tests only: see `nexus_auth.failpoints`."""

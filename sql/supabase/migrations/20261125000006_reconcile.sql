@@ -1,0 +1,310 @@
+begin;
+-- What the reconciler needs: runs with their fence, findings, deletions that wait for a human, verification reads, the budget.
+set local role clerk_owner;
+
+-- One run of one sync. The epoch is the fence: whoever takes a run over raises it, and every writing transaction of the former
+-- holder, on whatever connection, finds another one on this row.
+create table clerk_private.runs (
+  id bigint generated always as identity primary key,
+  sync text not null,
+  mode text not null check (mode in ('incremental', 'full', 'deep')),
+  policy text not null check (policy in ('Report', 'Fix')),
+  kinds text[] not null,
+  epoch bigint not null default 1,
+  holder text not null,
+  state text not null default 'running' check (state in ('running', 'completed', 'parked', 'failed')),
+  message text,                        -- what to do, where the state is not completed
+  started_at timestamptz not null default now(),
+  alive_at timestamptz not null default now(),
+  finished_at timestamptz,
+  progress jsonb not null default '{}',  -- what a successor goes on from: finished windows and pages
+  counts jsonb not null default '{}',    -- per resource: seen, missing, stale, extra, edited, repaired, tombstoned, revived
+  requests bigint not null default 0,
+  parked_digest bytea,                 -- of the parked ids: an approval covers exactly these
+  approved_by text,
+  approved_at timestamptz
+);
+create unique index runs_one_running on clerk_private.runs (sync) where state = 'running';
+create index runs_latest on clerk_private.runs (sync, id desc);
+
+-- Every difference that a run found, and why.
+create table clerk_private.findings (
+  run_id bigint not null references clerk_private.runs (id) on delete cascade,
+  kind text not null,
+  id text not null,
+  problem text not null check (problem in ('missing', 'stale', 'extra', 'edited', 'deep', 'projection', 'resurfaced', 'ahead')),
+  action text not null default 'reported'
+    check (action in ('reported', 'repaired', 'tombstoned', 'queued', 'parked', 'refuted', 'revived', 'lowered', 'unchanged')),
+  cause text check (cause in ('never received', 'received late', 'parked', 'edited by hand', 'mapper changed', 'unknown')),
+  expected_at bigint,                  -- updated_at as Clerk has it, ms
+  found_at timestamptz not null default now(),
+  primary key (run_id, kind, id)
+);
+create index findings_by_object on clerk_private.findings (kind, id);
+
+-- Ids that a complete walk did not list, of a run that waits for its approval.
+create table clerk_private.parked_deletions (
+  run_id bigint not null references clerk_private.runs (id) on delete cascade,
+  kind text not null,
+  id text not null,
+  primary key (run_id, kind, id)
+);
+
+-- Reads that may bring an object back to life or lower its version: two of them, apart, and agreeing.
+create table clerk_private.verify_queue (
+  kind text not null,
+  id text not null,
+  purpose text not null check (purpose in ('revive', 'lower')),
+  tombstone_seq bigint,                -- read before the first question; the object must still have it at the end
+  organization_id text,                -- of a membership: there is no other way to ask for it
+  user_id text,
+  not_before timestamptz not null,
+  answers integer not null default 0,
+  answer_at bigint,                    -- updated_at of the first answer, ms
+  queued_at timestamptz not null default now(),
+  primary key (kind, id)
+);
+create index verify_queue_due on clerk_private.verify_queue (not_before);
+
+-- Requests that may be made, for all processes of all replicas.
+create table clerk_private.budget (
+  instance_id text primary key,
+  per_second double precision not null check (per_second > 0),
+  burst double precision not null check (burst >= 1),
+  tokens double precision not null,
+  refilled_at timestamptz not null default clock_timestamp(),
+  paused_until timestamptz
+);
+
+-- How far the incremental sweep has seen, by Clerk's own clock.
+create table clerk_private.watermarks (
+  sync text not null,
+  kind text not null,
+  updated_at bigint not null,
+  primary key (sync, kind)
+);
+
+create index organizations_sweep on clerk.organizations (created_at) include (id, updated_at);
+create index memberships_sweep on clerk.organization_memberships (created_at) include (id, updated_at);
+
+alter table clerk_private.runs enable row level security;
+alter table clerk_private.findings enable row level security;
+alter table clerk_private.parked_deletions enable row level security;
+alter table clerk_private.verify_queue enable row level security;
+alter table clerk_private.budget enable row level security;
+alter table clerk_private.watermarks enable row level security;
+
+create policy runs_write on clerk_private.runs for all to clerk_reconciler using (true) with check (true);
+create policy findings_write on clerk_private.findings for all to clerk_reconciler using (true) with check (true);
+create policy parked_deletions_write on clerk_private.parked_deletions for all to clerk_reconciler using (true) with check (true);
+create policy verify_queue_write on clerk_private.verify_queue for all to clerk_reconciler using (true) with check (true);
+create policy budget_write on clerk_private.budget for all to clerk_reconciler using (true) with check (true);
+create policy watermarks_write on clerk_private.watermarks for all to clerk_reconciler using (true) with check (true);
+create policy runs_read on clerk_private.runs for select to clerk_cli using (true);
+create policy runs_approve on clerk_private.runs for update to clerk_cli using (true) with check (true);
+create policy findings_read on clerk_private.findings for select to clerk_cli using (true);
+create policy parked_deletions_read on clerk_private.parked_deletions for select to clerk_cli using (true);
+create policy verify_queue_read on clerk_private.verify_queue for select to clerk_cli using (true);
+create policy budget_read on clerk_private.budget for select to clerk_cli using (true);
+create policy watermarks_read on clerk_private.watermarks for select to clerk_cli using (true);
+-- Attribution asks which events of an object came, and when; never what was in them.
+create policy inbox_attribution on clerk_private.inbox for select to clerk_reconciler using (true);
+create policy inbox_seen_last on clerk_private.inbox_seen for select to clerk_reconciler using (true);
+create policy parked_count on clerk_private.parked for select to clerk_reconciler using (true);
+
+grant select, insert, update, delete on clerk_private.runs, clerk_private.findings, clerk_private.parked_deletions,
+  clerk_private.verify_queue, clerk_private.budget, clerk_private.watermarks to clerk_reconciler;
+grant select on clerk_private.runs, clerk_private.findings, clerk_private.parked_deletions, clerk_private.verify_queue,
+  clerk_private.budget, clerk_private.watermarks to clerk_cli;
+grant update (approved_by, approved_at) on clerk_private.runs to clerk_cli;
+grant select (received_at, svix_id, type, observed_at, kind, object_id, subjects, state, outcome) on clerk_private.inbox to clerk_reconciler;
+grant select (svix_id, received_at) on clerk_private.inbox_seen to clerk_reconciler;
+grant select (svix_id, parked_at, resolved_at) on clerk_private.parked to clerk_reconciler;
+grant update (sweep_requested_at) on clerk_private.instance to clerk_reconciler;
+
+-- The fence. First statement of every writing transaction of a run; FOR SHARE, so that raising the epoch waits for those that
+-- passed and stops those that come after.
+create function clerk_private.fence(p_run bigint, p_epoch bigint) returns void language plpgsql set search_path = '' as $$
+begin
+  perform from clerk_private.runs r where r.id = p_run and r.epoch = p_epoch and r.state = 'running' for share;
+  if not found then
+    raise exception 'run % is not in epoch % any more', p_run, p_epoch using errcode = 'object_not_in_prerequisite_state';
+  end if;
+end $$;
+
+-- Applies what a run read from Clerk. Outcomes as of clerk_private.apply().
+create function clerk_private.repair(p_run bigint, p_epoch bigint, p_changes clerk_private.change[]) returns text[]
+language plpgsql set search_path = '' as $$
+begin
+  perform clerk_private.fence(p_run, p_epoch);
+  perform clerk_private.lock_parents(p_changes);
+  return clerk_private.apply(p_changes);
+end $$;
+
+-- Takes up to p_want requests out of the budget; none granted: when to ask again, in ms. Judged by the database's clock alone.
+create function clerk_private.take_budget(p_instance text, p_want integer, out granted integer, out wait_ms integer)
+language plpgsql set search_path = '' as $$
+declare
+  b clerk_private.budget;
+  v_now timestamptz;
+begin
+  select * into b from clerk_private.budget x where x.instance_id = p_instance for update;
+  if not found then
+    raise exception 'instance % has no budget', p_instance using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  v_now := clock_timestamp();
+  granted := 0;
+  if b.paused_until > v_now then
+    wait_ms := ceil(extract(epoch from b.paused_until - v_now) * 1000);
+    return;
+  end if;
+  b.tokens := least(b.burst, b.tokens + b.per_second * greatest(0, extract(epoch from v_now - b.refilled_at)));
+  granted := least(p_want, floor(b.tokens));
+  wait_ms := case when granted > 0 then 0 else ceil((1 - b.tokens) / b.per_second * 1000) end;
+  update clerk_private.budget x set tokens = b.tokens - granted, refilled_at = v_now, paused_until = null where x.instance_id = p_instance;
+end $$;
+
+-- One 429 pauses everybody. What had been saved up is gone with it.
+create function clerk_private.pause_budget(p_instance text, p_seconds double precision) returns void
+language sql set search_path = '' as $$
+  update clerk_private.budget b
+  set paused_until = greatest(b.paused_until, clock_timestamp() + make_interval(secs => p_seconds)), tokens = 0, refilled_at = clock_timestamp()
+  where b.instance_id = p_instance $$;
+
+-- What we hold of one window of created_at, [p_from, p_to) in ms, for an index-only comparison with a page.
+create function clerk_private.held(p_kind text, p_from bigint, p_to bigint) returns table (id text, updated_at bigint)
+language plpgsql stable set search_path = '' as $$
+begin
+  if p_kind = 'user' then
+    return query select u.id, (extract(epoch from u.updated_at) * 1000)::bigint from clerk.users u
+      where u.created_at >= clerk_private.ms(p_from) and u.created_at < clerk_private.ms(p_to);
+  elsif p_kind = 'organization' then
+    return query select g.id, (extract(epoch from g.updated_at) * 1000)::bigint from clerk.organizations g
+      where g.created_at >= clerk_private.ms(p_from) and g.created_at < clerk_private.ms(p_to);
+  else
+    return query select m.id, (extract(epoch from m.updated_at) * 1000)::bigint from clerk.organization_memberships m
+      where m.created_at >= clerk_private.ms(p_from) and m.created_at < clerk_private.ms(p_to);
+  end if;
+end $$;
+
+-- The local comparison, a chunk of objects after p_after: rows that somebody edited, removed or added by hand, and rows that an
+-- older projection made. No API is asked.
+create function clerk_private.edited(p_kind text, p_after text, p_limit integer, p_projection smallint)
+returns table (last_id text, id text, problem text) language plpgsql stable set search_path = '' as $$
+declare
+  v_last text;
+begin
+  select max(x.id) into v_last from (
+    select o.id from clerk_private.objects o where o.kind = p_kind and o.id > p_after order by o.id limit p_limit) x;
+  if v_last is null then
+    return;
+  end if;
+  return query
+    select v_last, x.id, x.problem from (
+      select o.id, case
+          when o.projection is distinct from p_projection then 'projection'
+          when o.digest is distinct from case p_kind
+            when 'user' then (
+              select clerk_private.user_digest(u, array(
+                select e from clerk.user_emails e where e.user_id = u.id order by e.id collate "C"))
+              from clerk.users u where u.id = o.id)
+            when 'organization' then (
+              select clerk_private.organization_digest(g) from clerk.organizations g where g.id = o.id)
+            else (
+              select clerk_private.membership_digest(m) from clerk.organization_memberships m where m.id = o.id)
+            end then 'edited'
+        end as problem
+      from clerk_private.objects o
+      where o.kind = p_kind and o.deleted_at is null and o.id > p_after and o.id <= v_last) x
+    where x.problem is not null
+    union all
+    select v_last, null, null;
+end $$;
+
+-- The deep comparison: which of these objects project to something else than what we hold.
+create function clerk_private.differing(p_kind text, p_ids text[], p_objects jsonb[]) returns setof text
+language plpgsql stable set search_path = '' as $$
+begin
+  return query
+    select x.id from unnest(p_ids, p_objects) x (id, object)
+    join clerk_private.objects o on o.kind = p_kind and o.id = x.id and o.deleted_at is null
+    where o.digest is distinct from case p_kind
+      when 'user' then (select clerk_private.user_digest(p.typed, p.emails) from clerk_private.project_user(x.object) p)
+      when 'organization' then (
+        select clerk_private.organization_digest(row(p.*)::clerk.organizations) from clerk_private.project_organization(x.object) p)
+      else (
+        select clerk_private.membership_digest(row(p.*)::clerk.organization_memberships)
+        from clerk_private.project_membership(x.object) p)
+      end;
+end $$;
+
+-- Puts objects' own state back: the raw object with its own version. What was edited by hand is undone, what an older projection
+-- made is made anew.
+create function clerk_private.undo_edits(p_run bigint, p_epoch bigint, p_kind text, p_ids text[]) returns text[]
+language plpgsql set search_path = '' as $$
+begin
+  return clerk_private.repair(p_run, p_epoch, (
+    select array_agg((o.kind, o.id, null, o.updated_at, o.observed_at, o.source_rank, o.svix_id, 'sweep', o.raw)
+      ::clerk_private.change)
+    from clerk_private.objects o
+    where o.kind = p_kind and o.id = any (p_ids) and o.deleted_at is null and o.raw is not null));
+end $$;
+
+-- Brings a false tombstone back, if it is still the one that was asked about.
+create function clerk_private.revive(p_run bigint, p_epoch bigint, p_change clerk_private.change, p_tombstone_seq bigint) returns text
+language plpgsql set search_path = '' as $$
+declare
+  v_outcomes text[];
+begin
+  perform clerk_private.fence(p_run, p_epoch);
+  perform clerk_private.lock_parents(array[p_change]);
+  update clerk_private.objects o
+  set deleted_at = null, buried_by = null, tombstone_seq = null, revived_at = p_change.observed_at, updated_at = 0, observed_at = 0
+  where o.kind = p_change.kind and o.id = p_change.id and o.tombstone_seq = p_tombstone_seq
+    and o.deleted_at < p_change.observed_at;
+  if not found then
+    return 'stale';
+  end if;
+  delete from clerk_private.burying b where b.kind = p_change.kind and b.id = p_change.id;
+  v_outcomes := clerk_private.apply(array[p_change]);
+  return v_outcomes[1];
+end $$;
+
+-- Lowers a version that is too high, where nothing newer was observed meanwhile.
+create function clerk_private.lower_version(p_run bigint, p_epoch bigint, p_change clerk_private.change) returns text
+language plpgsql set search_path = '' as $$
+declare
+  v_outcomes text[];
+begin
+  perform clerk_private.fence(p_run, p_epoch);
+  perform clerk_private.lock_parents(array[p_change]);
+  update clerk_private.objects o set updated_at = p_change.updated_at
+  where o.kind = p_change.kind and o.id = p_change.id and o.deleted_at is null
+    and o.updated_at > p_change.updated_at and o.observed_at < p_change.observed_at;
+  if not found then
+    return 'stale';
+  end if;
+  v_outcomes := clerk_private.apply(array[p_change]);
+  return v_outcomes[1];
+end $$;
+
+-- Deletions by sweeps in the last 24 hours and rows that live, the two numbers that the guard weighs. Cascades count.
+create function clerk_private.guard_weights(p_kind text, out deleted bigint, out live bigint)
+language plpgsql stable set search_path = '' as $$
+begin
+  select count(*) into deleted from clerk_private.objects o
+  where o.kind = p_kind and o.deleted_at > (extract(epoch from now()) * 1000)::bigint - 86400000 and o.source = 'sweep';
+  select count(*) into live from clerk_private.objects o where o.kind = p_kind and o.deleted_at is null;
+end $$;
+
+grant execute on function
+  clerk_private.fence(bigint, bigint), clerk_private.repair(bigint, bigint, clerk_private.change[]),
+  clerk_private.take_budget(text, integer), clerk_private.pause_budget(text, double precision),
+  clerk_private.held(text, bigint, bigint), clerk_private.edited(text, text, integer, smallint),
+  clerk_private.differing(text, text[], jsonb[]), clerk_private.undo_edits(bigint, bigint, text, text[]),
+  clerk_private.revive(bigint, bigint, clerk_private.change, bigint),
+  clerk_private.lower_version(bigint, bigint, clerk_private.change), clerk_private.guard_weights(text),
+  clerk_private.maintain(), clerk_private.backlog()
+to clerk_reconciler;
+reset role;
+commit;
