@@ -1,5 +1,6 @@
 """Lists and counts by Clerk's rules, and the variants of what its documents leave open."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -365,6 +366,16 @@ async def test_a_stale_replica_lists_the_deleted_until_it_catches_up(
     assert set(await users(order_by="-updated_at", limit="500")) == set(order)
     assert await users(user_id=user) == []
     assert await count() == 59
+
+
+async def test_a_replica_may_catch_up_by_itself(clerk: Emulator, users: Ask) -> None:
+    behave(clerk, stale_deleted_seconds=0.3, rate_limit=0)
+    gone = everyone(clerk)[-1]
+    clerk.changes.users.delete(gone)
+    assert await users(user_id=gone) == [gone]
+    async with asyncio.timeout(5):
+        while await users(user_id=gone):
+            assert clerk.state.replica()["users"] == {"lingering": 1, "hidden": 0}
 
 
 async def test_a_replica_may_not_have_what_exists(clerk: Emulator, ask: Ask, users: Ask, count: Ask) -> None:
