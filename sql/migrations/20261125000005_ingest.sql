@@ -18,10 +18,11 @@ create type clerk_private.delivery as (
   body_hmac bytea
 );
 
+-- Plans are made once a session: planned anew for its sizes, a batch of one costs twice as much (2.2 against 1.1 ms).
 -- One batch of deliveries, each with its change or null, in one transaction; answers what became of each, "seen" for those
 -- that came before (in an earlier batch, in this one, or in one that committed while we waited).
 create function clerk_private.ingest(p_deliveries clerk_private.delivery[], p_changes clerk_private.change[]) returns text[]
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
   v_fresh boolean[];
   v_changes clerk_private.change[];
@@ -78,7 +79,7 @@ end $$;
 
 -- Applies stored events again, with the version that each had, and writes down what came of it. Harmless, however often.
 create function clerk_private.replay(p_svix_ids text[], p_received timestamptz[], p_changes clerk_private.change[]) returns text[]
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
   v_outcomes text[];
 begin
