@@ -22,7 +22,7 @@ from devtools.clerk_emulator.delivery.faults import Fault, Faults
 from devtools.clerk_emulator.delivery.messages import Message
 from devtools.clerk_emulator.events import Events
 from devtools.clerk_emulator.page import add_page
-from devtools.clerk_emulator.rendering import RenderedUsers
+from devtools.clerk_emulator.rendering import RenderedMemberships, RenderedUsers
 from devtools.clerk_emulator.settings import Settings
 from devtools.clerk_emulator.state.instance import InstanceState
 
@@ -41,6 +41,7 @@ class Emulator:
         self.settings = settings or Settings()
         self.state = InstanceState(self.settings)
         self.rendered_users = RenderedUsers(self.state, budget=self.settings.rendered_bytes)
+        self.rendered_memberships = RenderedMemberships(self.state, budget=self.settings.rendered_bytes // 4)
         self.faults = Faults(seed=self.settings.seed)
         self.api_faults = ApiFaults(seed=self.settings.seed)
         self.scripts = Scripts()
@@ -143,6 +144,7 @@ class Emulator:
             api_faults=self.api_faults,
             scripts=self.scripts,
             rendered_users=self.rendered_users,
+            rendered_memberships=self.rendered_memberships,
         )
         app = web.Application()
         app.add_subapp(
@@ -150,7 +152,8 @@ class Emulator:
             api_app(
                 state=self.state,
                 changes=self.changes,
-                rendered=self.rendered_users,
+                rendered_users=self.rendered_users,
+                rendered_memberships=self.rendered_memberships,
                 view=self.view,
                 conditions=self.conditions,
             ),

@@ -1,8 +1,9 @@
-"""Users as JSON, fast: a profile's text is prepared once and filled with each user's particulars.
+"""Users and memberships as JSON, fast: a profile's text is prepared once and filled with each user's particulars.
 
 The text is not written by hand: a record full of markers goes through the same shapes as any other, and the markers
 are found again in what comes out. What was created or changed since the start is rendered the ordinary way. Rendered
-users are kept until a budget is spent; then no more are, so that a walk through a million costs no memory.
+users and memberships are kept until a budget is spent; then no more are, so that a walk through a million costs no
+memory.
 """
 
 import re
@@ -86,9 +87,9 @@ class RenderedUsers:
     def warm(self) -> int:
         """Render every user as far as the budget goes; return how many are kept."""
         for slot in self._state.users.by_created.span().whole():
-            if self._left <= 0:
-                break
             self.page((slot,))
+            if slot not in self._kept:
+                break
         return len(self._kept)
 
     def _render(self, slot: int, held: UserRecord | None) -> bytes:
@@ -108,3 +109,47 @@ class RenderedUsers:
         if template is None:
             template = self._templates[number] = Template(users.profile(number))
         return template.filled(values)
+
+
+class RenderedMemberships:
+    """Memberships of one instance as JSON, each with its organization and its user inside."""
+
+    def __init__(self, state: InstanceState, *, budget: int) -> None:
+        """Keep at most ``budget`` bytes of what was rendered."""
+        self._state = state
+        self._kept: dict[int, tuple[tuple[object, ...], bytes]] = {}
+        self._left = budget
+
+    def page(self, slots: Iterable[int]) -> bytes:
+        """Return the memberships in these slots as a JSON array, but for those whose user or organization is gone."""
+        parts = (self._one(slot) for slot in slots)
+        return b"[" + b",".join(part for part in parts if part) + b"]"
+
+    def warm(self) -> int:
+        """Render every membership as far as the budget goes; return how many are kept."""
+        for slot in self._state.memberships.by_created.span().whole():
+            if self._one(slot) and slot not in self._kept:
+                break
+        return len(self._kept)
+
+    def _one(self, slot: int) -> bytes | None:
+        state = self._state
+        organization, user = state.organization_slot_of(slot), state.user_slot_of(slot)
+        if organization is None or user is None:
+            return None
+        if not state.organizations.known(organization) or not state.users.known(user):
+            return None
+        held = state.memberships.held_record(slot)
+        made_of = (held, state.organizations.held_record(organization), state.users.held_record(user))
+        before = self._kept.get(slot)
+        if before is not None and all(one is other for one, other in zip(before[0], made_of, strict=True)):
+            return before[1]
+        shape = shapes.membership(
+            state.memberships.at(slot), organization=state.organizations.at(organization), user=state.users.at(user)
+        )
+        text = jsontext.encode(shape)
+        self._left += len(self._kept.pop(slot)[1]) if before is not None else 0
+        if self._left >= len(text):
+            self._left -= len(text)
+            self._kept[slot] = (made_of, text)
+        return text

@@ -41,7 +41,8 @@ class Settings:
     request_log: int = 100_000
     """API requests that are remembered."""
     rendered_bytes: int = 256 << 20
-    """How much of the users' JSON is kept once it was rendered: 256 MiB are about 100,000 users."""
+    """How much of the users' JSON is kept once it was rendered: 256 MiB are about 100,000 users. Memberships may take a
+    quarter of it besides."""
     behaviour: Behaviour = field(default_factory=Behaviour)
 
     def __post_init__(self) -> None:

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from devtools.clerk_emulator import shapes
 from devtools.clerk_emulator.api import lists, parameters
 from devtools.clerk_emulator.api.door import json_answer
 from devtools.clerk_emulator.api.filters import user_filter
 from devtools.clerk_emulator.api.parameters import Page
 from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.changes import Changes
+from devtools.clerk_emulator.rendering import RenderedMemberships
 from devtools.clerk_emulator.state.instance import InstanceState
-from devtools.clerk_emulator.state.records import MembershipRecord, OrganizationRecord, UserRecord
+from devtools.clerk_emulator.state.records import MembershipRecord, UserRecord
 
 CREATE = {"user_id": "string!", "role": "string!", "public_metadata": "object?", "private_metadata": "object?"}
 UPDATE = {"role": "string!"}
@@ -40,9 +40,12 @@ def _orders(state: InstanceState) -> dict[str, lists.SortKey[MembershipRecord]]:
 class MembershipsListed:
     """Lists of memberships, as a replica shows them, and their counts."""
 
-    def __init__(self, *, state: InstanceState, behaviour: Callable[[], Behaviour]) -> None:
+    def __init__(
+        self, *, state: InstanceState, rendered: RenderedMemberships, behaviour: Callable[[], Behaviour]
+    ) -> None:
         """List the memberships of this instance."""
         self._state = state
+        self._rendered = rendered
         self._behaviour = behaviour
         self._orders = _orders(state)
         self.orders = tuple(self._orders)
@@ -57,7 +60,7 @@ class MembershipsListed:
         else:
             found = lists.in_order(table, listed, page, self._orders[page.order_by])
         total = len(listed) if self._behaviour().stale_counts else sum(map(table.lives, slots))
-        return self._rendered(found, total)
+        return self._answer(found, total)
 
     def answer_all(self, page: Page) -> web.Response:
         """Answer with one page of all memberships."""
@@ -66,20 +69,11 @@ class MembershipsListed:
             return self.answer(table.by_created.span().whole().tolist(), page)
         listed = table.by_created.span(without=table.not_listed)
         found = listed.page(offset=page.offset, limit=page.limit, newest_first=page.descending)
-        return self._rendered(found.tolist(), len(listed) if self._behaviour().stale_counts else len(table))
+        return self._answer(found.tolist(), len(listed) if self._behaviour().stale_counts else len(table))
 
-    def _rendered(self, slots: list[int], total: int) -> web.Response:
-        state, data = self._state, []
-        organizations: dict[str, OrganizationRecord | None] = {}
-        for slot in slots:
-            record = state.memberships.at(slot)
-            if record.organization_id not in organizations:
-                organizations[record.organization_id] = state.organizations.known_record(record.organization_id)
-            organization = organizations[record.organization_id]
-            user = state.users.known_record(record.user_id)
-            if organization is not None and user is not None:
-                data.append(shapes.membership(record, organization=organization, user=user))
-        return json_answer({"data": data, "total_count": total})
+    def _answer(self, slots: list[int], total: int) -> web.Response:
+        body = b'{"data":%b,"total_count":%d}' % (self._rendered.page(slots), total)
+        return web.Response(body=body, content_type="application/json")
 
     def passing(self, organization: int, request: web.Request) -> list[int]:
         """Return those of an organization's memberships that pass the request's filters, in order of creation."""
@@ -111,11 +105,16 @@ class MembershipsListed:
 
 
 def add_routes(
-    app: web.Application, *, state: InstanceState, changes: Changes, behaviour: Callable[[], Behaviour]
+    app: web.Application,
+    *,
+    state: InstanceState,
+    changes: Changes,
+    rendered: RenderedMemberships,
+    behaviour: Callable[[], Behaviour],
 ) -> None:
     """Add the routes of memberships."""
     memberships = changes.memberships
-    listed = MembershipsListed(state=state, behaviour=behaviour)
+    listed = MembershipsListed(state=state, rendered=rendered, behaviour=behaviour)
 
     async def of_organization(request: web.Request) -> web.Response:
         page = parameters.page(request, orders=listed.orders)

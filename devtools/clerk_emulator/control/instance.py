@@ -77,7 +77,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
         return answer(parts.state.replica())
 
     async def warm(_: web.Request) -> web.Response:
-        return answer({"kept": parts.rendered_users.warm()})
+        return answer({"users": parts.rendered_users.warm(), "memberships": parts.rendered_memberships.warm()})
 
     async def requests(request: web.Request) -> web.Response:
         found = list(parts.requests.since(number(request, "since", 0)))

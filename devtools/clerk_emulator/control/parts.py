@@ -8,7 +8,7 @@ from devtools.clerk_emulator.api.scripts import Scripts
 from devtools.clerk_emulator.changes import Changes
 from devtools.clerk_emulator.delivery.dispatcher import Dispatcher
 from devtools.clerk_emulator.events import Events
-from devtools.clerk_emulator.rendering import RenderedUsers
+from devtools.clerk_emulator.rendering import RenderedMemberships, RenderedUsers
 from devtools.clerk_emulator.settings import Settings
 from devtools.clerk_emulator.state.instance import InstanceState
 
@@ -26,3 +26,4 @@ class Parts:
     api_faults: ApiFaults
     scripts: Scripts
     rendered_users: RenderedUsers
+    rendered_memberships: RenderedMemberships

@@ -144,6 +144,10 @@ class InstanceState:
         """Return the slot of a membership's organization by the membership's own slot."""
         return self._of_organization.key(membership)
 
+    def user_slot_of(self, membership: int) -> int | None:
+        """Return the slot of a membership's user by the membership's own slot."""
+        return self._of_user.key(membership)
+
     def slots_of_user(self, user: int) -> list[int]:
         """Return the slots of a user's memberships by the user's slot, ended ones among them."""
         return self._of_user.of(user)

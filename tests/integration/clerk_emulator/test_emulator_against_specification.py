@@ -147,7 +147,8 @@ def _routes(clerk: Emulator) -> set[tuple[str, str]]:
     app = api_app(
         state=clerk.state,
         changes=clerk.changes,
-        rendered=clerk.rendered_users,
+        rendered_users=clerk.rendered_users,
+        rendered_memberships=clerk.rendered_memberships,
         view=clerk.view,
         conditions=clerk.conditions,
     )

@@ -220,6 +220,10 @@ async def test_scripts_and_changes_are_commanded_by_http(clerk: Emulator, get: G
         assert says in (await control("POST", "changes", wrong, expect=400))["error"]
 
 
+async def test_everything_is_rendered_beforehand_by_http(control: Any) -> None:
+    assert await control("POST", "warm") == {"users": 60, "memberships": 90}
+
+
 async def test_api_faults_are_set_by_http(control: Any, get: Get) -> None:
     fault = await control("POST", "faults", {"kind": "status", "status": 503, "route": "/inst*"}, expect=201)
     assert (await get("instance"))[0] == 503

@@ -1,6 +1,7 @@
 """A million users: they start at once, stay small, and pages come from prepared texts that say what records say."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,28 @@ def test_changed_users_are_rendered_as_they_are(clerk: Emulator) -> None:
         assert shown() == expected()
     clerk.changes.users.create({"username": "somebody"})
     clerk.changes.users.delete(user.id)
+    assert shown() == shown() == expected()
+
+
+def test_a_membership_follows_its_user_and_its_organization(clerk: Emulator) -> None:
+    def shown() -> bytes:
+        return clerk.rendered_memberships.page(clerk.state.memberships.by_created.span().whole())
+
+    def expected() -> bytes:
+        return jsontext.encode([clerk.changes.memberships.shape(one) for one in clerk.state.memberships])
+
+    assert shown() == shown() == expected()
+    membership = clerk.state.memberships.page(offset=7, limit=1)[0]
+    place: dict[str, Any] = {"organization_id": membership.organization_id, "user_id": membership.user_id}
+    clerk.changes.users.update(membership.user_id, {"first_name": "Other"})
+    assert shown() == expected()
+    clerk.changes.organizations.update(membership.organization_id, {"name": "Other"})
+    assert shown() == expected()
+    clerk.changes.memberships.update(**place, role="org:other")
+    assert shown() == expected()
+    clerk.changes.memberships.delete(**place)
+    clerk.changes.memberships.create(**place, role="org:member")
+    clerk.changes.users.delete(clerk.state.memberships.page(offset=20, limit=1)[0].user_id)
     assert shown() == shown() == expected()
 
 
