@@ -1,1 +1,1 @@
-"""What stands in for the outside world, or starts the real thing: for development and tests, never part of the product."""
+"""What stands in for the outside world, or starts the real thing: for development and tests only."""
