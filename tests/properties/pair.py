@@ -120,6 +120,11 @@ class Pair:
         """What the inbox says became of each event."""
         return [row["outcome"] for row in await self.reader.fetch("select outcome from clerk_private.inbox")]
 
+    async def parked(self) -> int:
+        """How many events could not be applied."""
+        count: int = await self.reader.fetchval("select count(*) from clerk_private.parked")
+        return count
+
     async def list_page(self, objects: Sequence[Signed]) -> None:
         """Writes these events' objects as a sweep does that read them on a page of Clerk's API."""
         changes = []

@@ -16,6 +16,10 @@ from tests.events import T0, Signed, event, membership, organization, user
 from tests.model import Told, told
 from tests.properties.pair import Answered, Delivery
 
+as_found = hypothesis.settings(phases=set(hypothesis.Phase) - {hypothesis.Phase.shrink, hypothesis.Phase.explain})
+"""Without shrinking: over HTTP it takes minutes, longer than a test may, and what fails has ten events at most. To
+shrink one all the same, take this decorator away and run with `--timeout=0`."""
+
 TYPES = {"user": "user", "organization": "organization", "organization_membership": "organizationMembership"}
 
 svix_ids = st.text(alphabet="aAbBzZ09_-", min_size=1, max_size=3).map("msg_".__add__)

@@ -16,12 +16,13 @@ from nexus_auth.clerk.version import API, Version
 from tests.events import T0, Signed, deleted, event, membership, organization, user
 from tests.model import Mirror, Told, expected, expected_of, read_mirror, told
 from tests.properties.pair import PAGE_READ_AT, Answered, Delivery, Pair
-from tests.properties.plans import Plan, Reached, describe, describe_wave, plans
+from tests.properties.plans import Plan, Reached, as_found, describe, describe_wave, plans
 
 
 def test_what_was_deleted_never_lives_again(pair: Pair) -> None:
     reached = Reached()
 
+    @as_found
     @hypothesis.given(plan=plans(at_least_one_delete=True), listed=st.frozensets(st.integers(0, 3)))
     def check(plan: Plan, listed: frozenset[int]) -> None:
         reached.note(*pair.run(deliver_all(plan, pages_before=listed)))
@@ -44,6 +45,7 @@ def test_what_was_deleted_never_lives_again(pair: Pair) -> None:
             assert dead <= now.dead, f"lives again: {dead - now.dead}"
             assert not alive_and_dead(now)
             assert expected_of(said).differs_from(now) == []
+            assert await pair.parked() == 0
             dead = now.dead
         return found
 
@@ -109,5 +111,6 @@ def test_a_deletion_wins_over_a_version_from_the_far_future(pair: Pair) -> None:
         mirror = await pair.mirror()
         assert mirror.visible == {("organization", "org_0")}
         assert expected([*first, deletion, *after]).differs_from(mirror) == []
+        assert await pair.parked() == 0
 
     pair.run(deliver())

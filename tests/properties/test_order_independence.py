@@ -4,12 +4,13 @@ import hypothesis
 
 from tests.model import expected
 from tests.properties.pair import Pair
-from tests.properties.plans import Plan, Reached, describe, describe_wave, plans
+from tests.properties.plans import Plan, Reached, as_found, describe, describe_wave, plans
 
 
 def test_the_final_state_depends_only_on_the_set_of_events(pair: Pair) -> None:
     reached = Reached()
 
+    @as_found
     @hypothesis.given(plan=plans())
     def check(plan: Plan) -> None:
         reached.note(*pair.run(both_orders(plan)))
@@ -25,6 +26,7 @@ def test_the_final_state_depends_only_on_the_set_of_events(pair: Pair) -> None:
                 if number in schedule.replays:
                     await pair.replay()
             assert model.differs_from(await pair.mirror()) == []
+            assert await pair.parked() == 0
             found |= {f"outcome {outcome}" for outcome in await pair.outcomes()}
         return found
 

@@ -16,7 +16,7 @@ from nexus_auth.store.inbox import Selection
 from tests.events import INSTANCE, Signed, event, membership, organization, user
 from tests.model import expected
 from tests.properties.pair import Delivery, Pair
-from tests.properties.plans import Plan, Reached, describe, describe_wave, plans
+from tests.properties.plans import Plan, Reached, as_found, describe, describe_wave, plans
 from tests.service import ROOT
 
 STAND = """
@@ -33,6 +33,7 @@ KEPT = "select svix_id, received_at, type, body, observed_at, kind, object_id fr
 def test_replay_leaves_the_same_rows(pair: Pair) -> None:
     reached = Reached()
 
+    @as_found
     @hypothesis.given(plan=plans(whole=False))
     def check(plan: Plan) -> None:
         reached.note(*pair.run(replayed_between(plan)))
@@ -71,8 +72,8 @@ def test_replay_leaves_the_same_rows(pair: Pair) -> None:
 
 
 def test_replay_of_a_part_is_harmless_too(pair: Pair) -> None:
+    @as_found
     @hypothesis.given(plan=plans())
-    @hypothesis.settings(max_examples=50)
     def check(plan: Plan) -> None:
         pair.run(parts(plan))
 
