@@ -147,8 +147,10 @@ async def note(connection: Any, run: Run, findings: Sequence[Finding]) -> None:
         await connection.executemany(
             "insert into clerk_private.findings as f (run_id, kind, id, problem, action, expected_at)"
             " values ($1, $2, $3, $4, $5, $6) on conflict (run_id, kind, id) do update set"
+            # a row that a hand removed is missing to a run that only reports: still edited.
             # listed in one window and held in another: its created_at differs, nothing is extra
-            " problem = case when 'extra' in (f.problem, excluded.problem) and f.problem <> excluded.problem"
+            " problem = case when f.problem = 'edited' and excluded.problem = 'missing' then 'edited'"
+            " when 'extra' in (f.problem, excluded.problem) and f.problem <> excluded.problem"
             " and 'edited' not in (f.problem, excluded.problem) then 'stale' else excluded.problem end,"
             " action = case when excluded.problem = 'extra' and f.problem <> 'extra' then f.action"
             " else excluded.action end,"
