@@ -1,4 +1,4 @@
-"""`make bench`: events a second and what they cost, time to the visible row, time to readiness; in one run.
+"""`make bench`: events a second and what they cost, time to the visible row, time to readiness, sweeps; in one run.
 
 Exit codes: 0, 1 when a row is missing or a ratio misses its goal (rates and times never fail a run: machines differ),
 2 when the command line is wrong.
@@ -16,7 +16,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import startup, throughput, visibility, workload
+from bench import startup, sweep, throughput, visibility, workload
 from bench.checks import Wrong
 from bench.report import Report, as_json, print_tables
 from devtools.loopback import drop_real_world
@@ -24,7 +24,10 @@ from devtools.postgres import Database, Server, ServerFailed, create_database, c
 from nexus_auth.store.migrations import migrate
 from tests.events import INSTANCE, SECRET
 
-PARTS = ("throughput", "visibility", "startup")
+PARTS = ("throughput", "visibility", "startup", "sweep")
+CHAPTERS = {"webhook": ("throughput", "visibility"), "startup": ("startup",), "sweep": ("sweep",)}
+"""Names for the command line, `make bench ARGS=sweep`."""
+
 MOST_A_SECOND = 12_000
 """So many events are prepared for a second of a round; a faster machine's rounds end early."""
 
@@ -32,6 +35,7 @@ VISIBLE_RATE = 200.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("chapters", type=click.Choice(list(CHAPTERS)), nargs=-1)
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--only", "parts", type=click.Choice(PARTS), multiple=True, help="This part; may be given again.")
 @click.option("--rounds", type=click.IntRange(min=1), default=4, show_default=True, help="Of each kind.")
@@ -43,12 +47,29 @@ VISIBLE_RATE = 200.0
 @click.option(
     "--goal", type=float, default=throughput.GOAL, show_default=True, help="Group commit's ratio to batches of one."
 )
+@click.option(
+    "--sweep-users",
+    type=click.IntRange(min=10),
+    default=100_000,
+    show_default=True,
+    help="Of the full sweep; a tenth of them is swept too. 1000000 takes a quarter of an hour and 3 GB of memory.",
+)
+@click.option("--sweep-goal", type=float, default=sweep.GOAL, show_default=True, help="A sweep's ratio to its floor.")
 def main(
-    output: str, parts: tuple[str, ...], rounds: int, seconds: float, connections: int, users: int, goal: float
+    chapters: tuple[str, ...],
+    output: str,
+    parts: tuple[str, ...],
+    rounds: int,
+    seconds: float,
+    connections: int,
+    users: int,
+    goal: float,
+    sweep_users: int,
+    sweep_goal: float,
 ) -> None:
-    """Measure the webhook service, batches of one beside it, the way to the visible row, and make run."""
+    """Measure the webhook service, batches of one beside it, the way to the visible row, make run, and full sweeps."""
     drop_real_world(os.environ)
-    chosen = parts or PARTS
+    chosen = (*parts, *(part for chapter in chapters for part in CHAPTERS[chapter])) or PARTS
     console, errors = Console(), Console(stderr=True)
     try:
         with _progress(errors) as bar, tempfile.TemporaryDirectory(prefix="nexus-auth-bench-") as folder:
@@ -62,6 +83,8 @@ def main(
                     connections=connections,
                     users=users,
                     goal=goal,
+                    sweep_users=sweep_users,
+                    sweep_goal=sweep_goal,
                 )
             )
     except (Wrong, ServerFailed, startup.NotReady) as error:
@@ -70,29 +93,29 @@ def main(
         click.echo(as_json(report))
     else:
         print_tables(console, report)
-    if report.throughput is not None and (missed := report.throughput.missed()):
-        sys.exit(f"make bench: {missed}")
-
-
-Bar = Callable[[str, int], Callable[[int], None]]
-"""Opens a bar with a name and a total; answers what is told how many are done."""
+    missed = [part.missed() for part in (report.throughput, report.sweeping) if part is not None]
+    if any(missed):
+        sys.exit(f"make bench: {'; '.join(filter(None, missed))}")
 
 
 async def _measure(
     parts: tuple[str, ...],
     *,
     folder: Path,
-    bar: Bar,
+    bar: sweep.Bar,
     rounds: int,
     seconds: float,
     connections: int,
     users: int,
     goal: float,
+    sweep_users: int,
+    sweep_goal: float,
 ) -> Report:
     measured: throughput.Throughput | None = None
     seen: visibility.Visibility | None = None
     started: startup.Startup | None = None
-    if "throughput" in parts or "visibility" in parts:
+    swept: sweep.Sweeping | None = None
+    if {"throughput", "visibility", "sweep"} & set(parts):
         with temporary_server() as server:
             template = _template(server)
             if "throughput" in parts:
@@ -129,10 +152,14 @@ async def _measure(
                     seconds=lasting,
                     progress=bar("changes seen", int(VISIBLE_RATE * lasting)),
                 )
+            if "sweep" in parts:
+                swept = await sweep.measure(
+                    server, template, folder=folder, users=sweep_users, rounds=rounds, goal=sweep_goal, bar=bar
+                )
     if "startup" in parts:
         times = min(rounds, 3)
         started = await startup.measure(folder=folder, rounds=times, progress=bar("starts of make run", 2 * times))
-    return Report(os.cpu_count() or 1, measured, seen, started)
+    return Report(os.cpu_count() or 1, measured, seen, started, swept)
 
 
 def _template(server: Server) -> Database:
@@ -142,7 +169,7 @@ def _template(server: Server) -> Database:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Bar]:
+def _progress(console: Console) -> Iterator[sweep.Bar]:
     """Bars on a terminal, one line for each part elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

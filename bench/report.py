@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.startup import Startup
+from bench.sweep import GROWTH, SHARES, Sweeping, Sweeps, Turn
 from bench.throughput import VARIANTS, Round, Throughput
 from bench.visibility import Visibility
 
@@ -28,6 +29,22 @@ FIGURES: tuple[tuple[str, Callable[[Round], float], str], ...] = (
     ("% of a core: all else", lambda one: one.others_busy, ".0f"),
 )
 
+SWEEP_FIGURES: tuple[tuple[str, Callable[[Turn], float], str], ...] = (
+    ("requests", lambda one: one.requests, ",.0f"),
+    ("seconds", lambda one: one.seconds, ".2f"),
+    ("floor: reads and discards, s", lambda one: one.read_floor, ".2f"),
+    ("floor: the limit itself, s", lambda one: one.limit_floor, ".2f"),
+    ("times the higher floor", lambda one: one.ratio, ".2f"),
+    ("CPU s: reconciler", lambda one: one.cpu_seconds, ".2f"),
+    ("CPU s: reading and discarding", lambda one: one.floor_cpu_seconds, ".2f"),
+    ("CPU s: Postgres", lambda one: one.postgres_seconds, ".2f"),
+    ("CPU s: emulator", lambda one: one.emulator_seconds, ".2f"),
+    ("most requests in any 10 s", lambda one: one.most_in_10s, ",.0f"),
+    ("peak memory, MiB", lambda one: one.peak_mib, ",.0f"),
+)
+
+LIMITS = {"none": "no limit", "full": "full budget, 1,000 in 10 s", "10 %": "10 %, 100 in 10 s"}
+
 MUCH = 30
 """Per cent of a core that others may take before the report says so."""
 
@@ -40,6 +57,7 @@ class Report:
     throughput: Throughput | None
     visibility: Visibility | None
     startup: Startup | None
+    sweeping: Sweeping | None
 
 
 def print_tables(console: Console, report: Report) -> None:
@@ -50,6 +68,8 @@ def print_tables(console: Console, report: Report) -> None:
         _visibility(console, report.visibility)
     if report.startup is not None:
         _startup(console, report.startup)
+    if report.sweeping is not None:
+        _sweeping(console, report.sweeping)
 
 
 def as_json(report: Report) -> str:
@@ -70,6 +90,14 @@ def as_json(report: Report) -> str:
         }
     if report.startup is not None:
         whole["startup"] |= {"first_median": report.startup.first_median, "again_median": report.startup.again_median}
+    if report.sweeping is not None:
+        whole["sweeping"] |= {"growth": report.sweeping.growth}
+        for size, sweeps in (("small", report.sweeping.small), ("large", report.sweeping.large)):
+            whole["sweeping"][size] |= {
+                "ratios": {limit: sweeps.ratio(limit) for limit in SHARES},
+                "backfill_rows_per_second": sweeps.backfill.rate,
+                "peak_mib": sweeps.peak_mib,
+            }
     return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()
 
 
@@ -113,6 +141,38 @@ def _startup(console: Console, measured: Startup) -> None:
     table.add_row("the first time, on nothing", _spread(measured.first, ".1f") + " s")
     table.add_row("again, on its data", _spread(measured.again, ".1f") + " s")
     console.print(table)
+
+
+def _sweeping(console: Console, measured: Sweeping) -> None:
+    for sweeps in (measured.small, measured.large):
+        _sweeps(console, sweeps)
+    console.print(
+        f"At full budget a sweep of {measured.large.users:,} users takes {measured.large.ratio('full'):.2f} times its"
+        f" floor (goal {measured.goal:g}), at 10 % {measured.large.ratio('10 %'):.2f} times."
+    )
+    console.print(f"Ten times the users take {measured.growth:.2f} times the memory (goal {GROWTH:g}).\n")
+
+
+def _sweeps(console: Console, sweeps: Sweeps) -> None:
+    title = (
+        f"Full sweep of {sweeps.users:,} users, {sweeps.organizations:,} organizations, {sweeps.memberships:,}"
+        " memberships, nothing to repair"
+    )
+    table = Table("median (lowest to highest)", title=title, title_justify="left")
+    for limit in SHARES:
+        table.add_column(LIMITS[limit], justify="right")
+    for name, figure, form in SWEEP_FIGURES:
+        table.add_row(name, *(_spread(map(figure, sweeps.of(limit)), form) for limit in SHARES))
+    console.print(table)
+    filled = sweeps.backfill
+    console.print(
+        f"Backfill at full budget: {filled.rows:,} rows in {filled.seconds:.1f} s, {filled.rate:,.0f} rows/s,"
+        f" {filled.requests:,} requests; CPU {filled.cpu_seconds:.1f} s reconciler, {filled.postgres_seconds:.1f} s"
+        f" Postgres; peak {filled.peak_mib:.0f} MiB."
+    )
+    console.print(
+        f"Incremental, nothing changed: {sweeps.incremental_requests} requests, {sweeps.incremental_seconds:.2f} s.\n"
+    )
 
 
 def _spread(values: Iterable[float], form: str) -> str:

@@ -10,12 +10,9 @@ are rounded against us: the emulator notes its sending in whole ms, cut off, and
 
 import asyncio
 import json
-import os
 import secrets
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +21,10 @@ import aiohttp
 import asyncpg
 
 from bench import checks
+from bench.emulator import API_KEY, emulator
 from bench.percentiles import percentiles
 from devtools.postgres import Database, ForeignServer, Server, create_database, drop_database
-from tests.events import INSTANCE, SECRET
-from tests.service import ROOT, WebhookService
+from tests.service import WebhookService
 
 PAUSE = 0.001
 """Seconds between two looks; more often, and looking would take the CPU that is measured."""
@@ -38,7 +35,6 @@ PATIENCE = 20.0
 _WARM = 50
 """Changes before the clock starts."""
 
-API_KEY = "sk_test_bench"
 Json = dict[str, Any]
 
 LOOK = "select id from clerk.users where id = any ($1::text[])"
@@ -78,9 +74,14 @@ async def measure(
     try:
         async with (
             WebhookService(database, folder=folder, NEXUS_AUTH_LOG_EVENTS=None) as service,
-            _emulator(service.url, folder=folder, users=count + _WARM) as address,
+            emulator(
+                *("--users", str(count + _WARM), "--organizations", "0", "--memberships", "0"),
+                folder=folder,
+                endpoints=(service.url,),
+            ) as clerk,
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {API_KEY}"}) as api,
         ):
+            address = clerk.url
             users = await _users(api, address, count=count + _WARM)
             reader = await asyncpg.connect(database.admin_url)
             await reader.execute("set role service_role")
@@ -198,38 +199,3 @@ def _figures(sent: Mapping[str, float], looked: _Looked, *, wanted: float) -> Vi
         slowest=max(waits),
         look_ms=percentiles(gaps)[50],
     )
-
-
-@asynccontextmanager
-async def _emulator(endpoint: str, *, folder: Path, users: int) -> AsyncIterator[str]:
-    """The emulator as a process, sending to the endpoint; its address."""
-    settings = ("--users", str(users), "--organizations", "0", "--memberships", "0", "--instance-id", INSTANCE)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "devtools.clerk_emulator",
-        *settings,
-        "--endpoint",
-        endpoint,
-        cwd=ROOT,
-        env={
-            "PATH": os.environ["PATH"],
-            "CLERK_EMULATOR_SECRET_KEY": API_KEY,
-            "CLERK_EMULATOR_ENDPOINT_SECRET": SECRET,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=(folder / "emulator.log").open("wb"),
-    )
-    try:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            word, _, address = line.decode().strip().partition(" ")
-            if word == "page":
-                yield address.strip().rstrip("/")
-                break
-        else:
-            raise RuntimeError(f"the emulator did not start: {(folder / 'emulator.log').read_text()}")
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
