@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 import msgspec
@@ -109,11 +109,7 @@ class ClerkApi:
 
     async def instance_id(self) -> str:
         """The instance that the key belongs to (`ins_…`). Raises `ClerkUnavailable` or `ClerkRefused`."""
-        answer = await self._get("/instance")
-        instance_id = answer.get("id") if isinstance(answer, dict) else None
-        if not isinstance(instance_id, str) or not re.fullmatch(r"ins_\w{1,100}", instance_id):
-            raise ClerkUnavailable(f"{self.url} answered something that is no instance; is CLERK_API_URL right?")
-        return instance_id
+        return instance_id_of(await self.read("/instance"))
 
     async def read(self, path: str, params: Params = ()) -> Answer:
         """GETs one path below /v1. Raises `ClerkUnavailable` (of which `ClerkLimited`) or `ClerkRefused`."""
@@ -123,6 +119,8 @@ class ClerkApi:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=aiohttp.TCPConnector(limit=64),
             )
+            # aiohttp repeats a GET by itself when a kept connection breaks: a request that no budget has counted
+            self._session._retry_connection = False
         url = self.url + "/v1" + path
         began = time.time()
         try:
@@ -143,11 +141,17 @@ class ClerkApi:
             raise ClerkRefused(_refusal(url, status=status, body=body), status=status)
         return Answer(body=body, asked_at=_asked_at(began, answered=time.time(), date=headers.get("Date")))
 
-    async def _get(self, path: str) -> Any:
-        try:
-            return msgspec.json.decode((await self.read(path)).body)
-        except msgspec.DecodeError:
-            raise ClerkUnavailable(f"{self.url}{path} answered no JSON; is CLERK_API_URL right?") from None
+
+def instance_id_of(answer: Answer) -> str:
+    """The id (`ins_…`) in an answer of `/instance`. Raises `ClerkUnavailable`."""
+    try:
+        instance = msgspec.json.decode(answer.body)
+    except msgspec.DecodeError:
+        raise ClerkUnavailable("/instance answered no JSON; is CLERK_API_URL right?") from None
+    instance_id = instance.get("id") if isinstance(instance, dict) else None
+    if not isinstance(instance_id, str) or not re.fullmatch(r"ins_\w{1,100}", instance_id):
+        raise ClerkUnavailable("/instance answered something that is no instance; is CLERK_API_URL right?")
+    return instance_id
 
 
 def _asked_at(began: float, *, answered: float, date: str | None) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
 
+import msgspec
+
 from nexus_auth.clerk.api import ClerkRefused
 from nexus_auth.clerk.catalogue import ENTITIES
 from nexus_auth.reconcile.requester import Requester
@@ -56,7 +58,10 @@ async def verify(
             unknown |= set(asked)
             continue
         items, _ = items_of(answer, paged=paged)
-        strange = kind != "organization_membership" and any(item.id not in asked for item in items)
+        if kind == "organization_membership":
+            strange = any(owner_of(item)[1] not in named or f"/{owner_of(item)[0]}/" not in path for item in items)
+        else:
+            strange = any(item.id not in asked for item in items)
         if strange:
             unknown |= set(asked)
             continue
@@ -67,6 +72,28 @@ async def verify(
             else:
                 gone[object_id] = answer.asked_at
     return Verdict(there, gone, frozenset(unknown))
+
+
+def owner_of(item: Item) -> tuple[str | None, str | None]:
+    """Organization and user of a listed membership."""
+    listed = msgspec.json.decode(item.raw, type=_Owners)
+    return (
+        listed.organization.id if listed.organization else None,
+        listed.public_user_data.user_id if listed.public_user_data else None,
+    )
+
+
+class _Id(msgspec.Struct):
+    id: str | None = None
+
+
+class _UserId(msgspec.Struct):
+    user_id: str | None = None
+
+
+class _Owners(msgspec.Struct):
+    organization: _Id | None = None
+    public_user_data: _UserId | None = None
 
 
 def _questions(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable
+from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable, instance_id_of
 from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.reconcile.attribution import attribute
 from nexus_auth.reconcile.deletion import verify
@@ -14,6 +14,7 @@ from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.reconcile.requester import Requester
 from nexus_auth.reconcile.revival import settle_doubts
 from nexus_auth.reconcile.sweep import Sweep, bury
+from nexus_auth.reconcile.walk import IncompleteWalk
 from nexus_auth.store import instance, runs
 from nexus_auth.store.budget import Budget
 from nexus_auth.store.runs import Fenced, Finding, Mode, Run
@@ -30,6 +31,8 @@ class Result:
     message: str | None
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     requests: int = 0
+    clerk_failed: bool = False
+    """Clerk could not be reached, refused, or is another instance's."""
 
 
 class Engine:
@@ -50,7 +53,6 @@ class Engine:
         self._pool = pool
         self._budget = budget
         self._requester = Requester(clerk, budget=budget, first_pause=first_pause)
-        self._clerk = clerk
         self._instance_id = instance_id
         self._holder = holder
         self._failpoint = failpoint
@@ -62,13 +64,15 @@ class Engine:
             self._pool, sync=policy.name, mode=mode, policy=policy.drift, kinds=policy.kinds, holder=self._holder
         )
         await self._failpoint("run.led")
+        clerk_failed = False
         try:
             state, message = await self._execute(run, policy)
-        except* (ClerkRefused, ClerkUnavailable, instance.WrongInstance) as group:
-            state, message = _ending(group)
+        except (ClerkRefused, ClerkUnavailable, instance.WrongInstance) as error:
+            clerk_failed = True
+            state, message = _ending(error)
         requests = self._budget.requests - before
         await runs.finish(self._pool, run, state=state, message=message, requests=requests)
-        return Result(run.id, state, message, run.counts, requests)
+        return Result(run.id, state, message, run.counts, requests, clerk_failed)
 
     async def plan(self, policy: SyncPolicy, *, mode: Mode = "full") -> Result:
         """What a run would do: counts and requests, with nothing written, not even a run."""
@@ -96,7 +100,10 @@ class Engine:
         problems: list[str] = []
         if run.mode == "incremental":
             if "user" in policy.kinds:
-                await sweep_changed(self._pool, requester=self._requester, run=run, policy=policy)
+                try:
+                    await sweep_changed(self._pool, requester=self._requester, run=run, policy=policy)
+                except IncompleteWalk as incomplete:
+                    problems.append(f"user: {incomplete}; the next run looks again")
         else:
             sweep = Sweep(
                 self._pool,
@@ -107,17 +114,22 @@ class Engine:
                 failpoint=self._failpoint,
             )
             problems = await sweep.execute()
-            await set_watermark(self._pool, run, sweep.highest_updated_at)
+            if run.progress.get("user") == "done":
+                await set_watermark(self._pool, run, sweep.highest_updated_at)
         await attribute(self._pool, run)
+        async with self._pool.acquire() as connection:
+            parked = await runs.has_parked(connection, run.id)
+        if parked and not any("nexus-auth approve" in problem for problem in problems):
+            problems.append(
+                f"deletions wait since before it was resumed. If that is right: nexus-auth approve {run.id}"
+            )
         if not problems:
             return "completed", None
-        parked = any("nexus-auth approve" in problem for problem in problems)
         return ("parked" if parked else "failed"), "; ".join(problems)
 
     async def _check_instance(self) -> None:
         """Before anything else is asked: the key must belong to the instance that the database belongs to."""
-        await self._budget.take()
-        answered = await self._clerk.instance_id()
+        answered = instance_id_of(await self._requester.read("/instance"))
         if answered != self._instance_id:
             raise instance.WrongInstance(f"the API key belongs to {answered}, this database to {self._instance_id}")
 
@@ -144,11 +156,8 @@ class Engine:
             )
 
 
-def _ending(group: BaseExceptionGroup[Exception]) -> tuple[str, str]:
-    """What the first of several failures means for the run."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+def _ending(error: Exception) -> tuple[str, str]:
+    """What a failure means for the run."""
     if isinstance(error, ClerkUnavailable):
         return "failed", f"{error}; nothing more was deleted, the next run tries again"
     return "parked", f"{error}; nothing more was deleted"

@@ -18,17 +18,21 @@ KIND = "user"
 async def sweep_changed(
     pool: "asyncpg.Pool[asyncpg.Record]", *, requester: Requester, run: Run, policy: SyncPolicy
 ) -> None:
-    """Repairs users that changed after the watermark minus the policy's overlap. Without a watermark there is none yet
-    to go down to: the first look only sets it, and the full sweep finds the rest."""
+    """Repairs users that changed after the watermark minus the policy's overlap.
+
+    Without a watermark there is nothing to go down to: the first full sweep sets it. Raises `IncompleteWalk`; the
+    watermark stays where it was.
+    """
     entity = ENTITIES[KIND]
     async with pool.acquire() as connection:
         mark = await connection.fetchval(
             "select updated_at from clerk_private.watermarks where sync = $1 and kind = $2", run.sync, KIND
         )
-    highest = mark or 0
-    down_to = max(0, mark - int(policy.overlap * 1000)) if mark is not None else None
-    async for items in walk_updated(requester, entity, down_to=down_to if down_to is not None else 2**52):
-        highest = max(highest, *(item.updated_at for item in items))
+    if mark is None:
+        return
+    highest = mark
+    async for items in walk_updated(requester, entity, down_to=max(0, mark - int(policy.overlap * 1000))):
+        highest = max(highest, *(min(item.updated_at, item.asked_at) for item in items))
         run.count(KIND, "seen", len(items))
         async with runs.writing(pool, run) as connection:
             states = await comparison.states(connection, KIND, [item.id for item in items])

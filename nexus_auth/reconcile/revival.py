@@ -43,6 +43,9 @@ async def settle_doubts(
             elif row["id"] in verdict.gone:
                 async with runs.writing(pool, run) as connection:
                     await _forget(connection, row)
+            else:
+                async with runs.writing(pool, run) as connection:
+                    await _wait(connection, row, policy)
 
 
 async def _there(
@@ -127,6 +130,22 @@ async def _queue_buried(
                     tombstone_seq=state[3],
                     seconds=policy.verify_after,
                 )
+
+
+async def _wait(connection: Any, row: Any, policy: SyncPolicy) -> None:
+    """Nothing was proved: asked again later, else what is due now is due for ever; not at all after a day."""
+    await connection.execute(
+        "update clerk_private.verify_queue set not_before = now() + make_interval(secs => $3)"
+        " where kind = $1 and id = $2",
+        row["kind"],
+        row["id"],
+        max(policy.verify_after, 1.0),
+    )
+    await connection.execute(
+        "delete from clerk_private.verify_queue where kind = $1 and id = $2 and queued_at < now() - interval '1 day'",
+        row["kind"],
+        row["id"],
+    )
 
 
 async def _forget(connection: Any, row: Any) -> None:

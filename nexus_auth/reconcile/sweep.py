@@ -8,7 +8,7 @@ the ids of what may have to go.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,13 +21,23 @@ from nexus_auth.clerk.envelope import safe_object
 from nexus_auth.clerk.json_safety import NotJson
 from nexus_auth.clerk.version import API
 from nexus_auth.failpoints import Failpoint, nowhere
-from nexus_auth.reconcile.deletion import GROUPS, Verdict, chunks, verify
+from nexus_auth.reconcile.deletion import GROUPS, Verdict, chunks, owner_of, verify
 from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.reconcile.requester import Requester
-from nexus_auth.reconcile.walk import PAGE, IncompleteWalk, Item, Span, items_of, walk_offsets, walk_window
+from nexus_auth.reconcile.walk import (
+    END,
+    OVERLAP,
+    PAGE,
+    IncompleteWalk,
+    Item,
+    Span,
+    items_of,
+    walk_offsets,
+    walk_window,
+)
 from nexus_auth.store import comparison, runs
 from nexus_auth.store.ingest import Change
-from nexus_auth.store.runs import Finding, Run
+from nexus_auth.store.runs import Fenced, Finding, Run
 
 ATTEMPTS = 3
 """Walks of one window, or of one list, before it is given up for this run."""
@@ -65,6 +75,8 @@ class Sweep:
         self._saved = time.monotonic()
         self._dry_extras: dict[str, list[str]] = {}
         self._backfill: dict[str, bool] = {}
+        self._edited: dict[str, set[str]] = {}
+        """Ids that were found edited by hand and left so: what else is wrong with them follows from that."""
         self.highest_updated_at = 0
         """Of all users that were listed, ms: the watermark of the incremental runs to come."""
 
@@ -111,6 +123,8 @@ class Sweep:
                 continue
             for problem in set(chunk.problems.values()):
                 self._run.count(kind, problem, sum(p == problem for p in chunk.problems.values()))
+            if not self._fixes:
+                self._edited.setdefault(kind, set()).update(chunk.problems)
             if self._dry:
                 continue
             action = "repaired" if self._fixes else "reported"
@@ -143,9 +157,12 @@ class Sweep:
                 except IncompleteWalk as incomplete:
                     failures.append(incomplete)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._policy.walkers, len(waiting))):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._policy.walkers, len(waiting))):
+                    group.create_task(work())
+        except ExceptionGroup as several:
+            raise _weightiest(several) from None
         if failures:
             raise failures[0]
 
@@ -199,12 +216,15 @@ class Sweep:
         kind = entity.kind
         self._run.count(kind, "seen", len(span.items))
         if kind == "user" and span.items:
-            self.highest_updated_at = max(self.highest_updated_at, *(item.updated_at for item in span.items))
+            self.highest_updated_at = max(
+                self.highest_updated_at, *(min(item.updated_at, item.asked_at) for item in span.items)
+            )
         async with self._pool.acquire() as connection:
             held = await comparison.held(connection, kind, start=span.start, end=span.end)
             missing = [item for item in span.items if item.id not in held]
             common = [(item, held.pop(item.id)) for item in span.items if item.id in held]
             stale = [item for item, have in common if have < item.updated_at]
+            extra = await self._extras(connection, kind, span, held)
             ahead = [item for item, have in common if have > item.updated_at]
             deep: list[Item] = []
             if self._run.mode == "deep":
@@ -212,6 +232,10 @@ class Sweep:
                 differs = await comparison.differing(connection, kind, [(i.id, _text(i, entity)) for i in equal])
                 deep = [item for item in equal if item.id in differs]
             states = await comparison.states(connection, kind, [item.id for item in (*missing, *ahead)])
+        left = self._edited.get(kind, set())
+        missing, stale, deep, ahead = (
+            [item for item in items if item.id not in left] for items in (missing, stale, deep, ahead)
+        )
         dead = [item for item in missing if item.id in states and states[item.id][0]]
         missing = [item for item in missing if not (item.id in states and states[item.id][0])]
         # newer than what was listed, and observed before the listing began: Clerk itself says less now
@@ -224,13 +248,13 @@ class Sweep:
             ("ahead", ahead),
         ):
             self._run.count(kind, problem, len(items))
-        self._run.count(kind, "extra", len(held))
+        self._run.count(kind, "extra", len(extra))
         if self._dry:
-            self._dry_extras.setdefault(kind, []).extend(held)
+            self._dry_extras.setdefault(kind, []).extend(extra)
             return
-        if not (missing or stale or deep or dead or ahead or held):
+        if not (missing or stale or deep or dead or ahead or extra):
             return
-        findings = [Finding(kind, object_id, "extra") for object_id in held]
+        findings = [Finding(kind, object_id, "extra") for object_id in extra]
         async with runs.writing(self._pool, self._run) as connection:
             for problem, items in (("missing", missing), ("stale", stale), ("deep", deep)):
                 findings += await self._repair(connection, entity, problem, items)
@@ -239,6 +263,17 @@ class Sweep:
             await self._failpoint("sweep.repairing")
             await runs.note(connection, self._run, findings)
         await self._failpoint("sweep.repaired")
+
+    async def _extras(self, connection: Any, kind: str, span: Span, unlisted: Iterable[str]) -> list[str]:
+        """Of what we hold and the span does not list: what is neither too young to be listed, nor dead, nor edited."""
+        ids = set(unlisted) - self._edited.get(kind, set())
+        if not ids:
+            return []
+        settled = span.asked_at - int(self._policy.settle * 1000)
+        if span.end > settled:
+            ids -= set(await comparison.held(connection, kind, start=max(span.start, settled), end=END))
+        states = await comparison.states(connection, kind, sorted(ids))
+        return sorted(object_id for object_id in ids if not (object_id in states and states[object_id][0]))
 
     async def _repair(self, connection: Any, entity: Entity, problem: str, items: Sequence[Item]) -> list[Finding]:
         kind = entity.kind
@@ -286,12 +321,12 @@ class Sweep:
         self._run.count(kind, "gone", len(verdict.gone))
         self._run.count(kind, "refuted", len(verdict.there))
         if self._dry:
-            return sentence
+            return sentence and sentence.partition(" If that is right")[0]
         await self._refute(kind, verdict)
         if not self._fixes:
-            return sentence
+            return None
         if not allowed:
-            async with runs.writing(self._pool, self._run) as connection:
+            async with runs.writing(self._pool, self._run, changes_run=True) as connection:
                 gone = sorted(verdict.gone)
                 await runs.park(connection, self._run, [(kind, object_id) for object_id in gone])
                 await runs.note(connection, self._run, [Finding(kind, i, "extra", "parked") for i in gone])
@@ -324,8 +359,8 @@ class Sweep:
         entity = ENTITIES[GROUPS[kind]]
         async with runs.writing(self._pool, self._run) as connection:
             if self._fixes:
-                changes = [change_of(item, entity) for item in verdict.there.values()]
-                await runs.apply(connection, self._run, changes)
+                for chunk in chunks(list(verdict.there.values()), PAGE):
+                    await runs.apply(connection, self._run, [change_of(item, entity) for item in chunk])
             await runs.note(connection, self._run, [Finding(kind, i, "extra", "refuted") for i in verdict.there])
 
     # ------------------------------------------------------------ progress
@@ -337,8 +372,14 @@ class Sweep:
     async def _save(self) -> None:
         self._saved = time.monotonic()
         if not self._dry:
-            async with runs.writing(self._pool, self._run) as connection:
+            async with runs.writing(self._pool, self._run, changes_run=True) as connection:
                 await runs.save(connection, self._run, requests=self._requests())
+
+
+def _weightiest(group: ExceptionGroup[Exception]) -> Exception:
+    """Of the failures of several walkers the one that says what to do: a lost lead, then a refusal, then any."""
+    flat = [_weightiest(error) if isinstance(error, ExceptionGroup) else error for error in group.exceptions]
+    return min(flat, key=lambda e: 0 if isinstance(e, Fenced) else 1 if isinstance(e, ClerkRefused) else 2)
 
 
 async def bury(
@@ -387,7 +428,7 @@ async def queue_verification(
     connection: Any, *, kind: str, item: Item, purpose: str, tombstone_seq: int | None, seconds: float
 ) -> None:
     """Asks for two reads of an object, the first in `seconds`; one that is queued already stays as it is."""
-    owner = msgspec.json.decode(item.raw, type=_Owner) if kind == "organization_membership" else _Owner()
+    organization_id, user_id = owner_of(item) if kind == "organization_membership" else (None, None)
     await connection.execute(
         "insert into clerk_private.verify_queue"
         " (kind, id, purpose, tombstone_seq, organization_id, user_id, not_before)"
@@ -396,34 +437,33 @@ async def queue_verification(
         item.id,
         purpose,
         tombstone_seq,
-        owner.organization.id if owner.organization else None,
-        owner.public_user_data.user_id if owner.public_user_data else None,
+        organization_id,
+        user_id,
         seconds,
     )
 
 
-class _Id(msgspec.Struct):
-    id: str | None = None
-
-
-class _UserId(msgspec.Struct):
-    user_id: str | None = None
-
-
-class _Owner(msgspec.Struct):
-    organization: _Id | None = None
-    public_user_data: _UserId | None = None
-
-
 async def walk_updated(requester: Requester, entity: Entity, *, down_to: int) -> AsyncIterator[list[Item]]:
-    """Pages of users by `updated_at`, the newest first, until one is older than `down_to` ms."""
+    """Pages of users by `updated_at`, the newest first, until one is older than `down_to` ms.
+
+    Raises `IncompleteWalk` where pages repeat, are out of order, or moved by more than two of them share.
+    """
     offset = 0
+    before: set[str] = set()
     while True:
         params = [("limit", str(PAGE)), ("offset", str(offset)), ("order_by", "-updated_at")]
         items, _ = items_of(await requester.read(entity.list_path or "", params), paged=False)
+        if any(later.updated_at > earlier.updated_at for earlier, later in pairwise(items)):
+            raise IncompleteWalk(f"rows of {entity.list_path} came out of order")
+        ids = {item.id for item in items}
+        if len(before) >= PAGE and items and (not ids & before or (len(items) > OVERLAP and ids <= before)):
+            raise IncompleteWalk(f"rows of {entity.list_path} moved between two pages")
+        if 0 < len(before) < PAGE and ids & before:
+            raise IncompleteWalk(f"{entity.list_path} repeats a page")
+        before = ids
         wanted = [item for item in items if item.updated_at >= down_to]
         if wanted:
             yield wanted
         if len(wanted) < len(items) or not items:
             return
-        offset += len(items)
+        offset += len(items) - (OVERLAP if len(items) >= PAGE else 0)

@@ -49,6 +49,8 @@ class Span:
     start: int
     end: int
     items: Sequence[Item]
+    asked_at: int = END
+    """When its walk began, ms: what came to be since then need not be listed. A window ends before that anyway."""
 
 
 class _Listed(msgspec.Struct, gc=False):
@@ -116,8 +118,9 @@ class _WindowPages:
         short = False
         while True:
             fresh, full = await self._next()
-            if full and not fresh and self._newest is not None:
-                async for ties in self._past(self._newest.created_at):
+            if full and not fresh:
+                moment = self._start if self._newest is None else self._newest.created_at
+                async for ties in self._past(moment):
                     yield self._took(ties)
                 continue
             if not fresh:
@@ -157,12 +160,16 @@ class _WindowPages:
         if any(item.created_at < newest.created_at or item.id in self._ties for item in listed):
             self._cursor_works = False
             return [], False
-        return listed, len(items) >= PAGE
+        return listed, self._goes_on(items)
 
     async def _by_time(self, after: int) -> tuple[list[Item], bool]:
         items = await self._ask(self._window(after))
         fresh = [item for item in self._inside(items) if item.created_at >= after and item.id not in self._ties]
-        return fresh, len(items) >= PAGE
+        return fresh, self._goes_on(items)
+
+    def _goes_on(self, items: Sequence[Item]) -> bool:
+        """Whether a page is full, and full of what may still concern this window."""
+        return len(items) >= PAGE and items[-1].created_at < self._end
 
     async def _past(self, moment: int) -> AsyncIterator[list[Item]]:
         """Gets past a `created_at` that more rows share than a page holds: moment by moment, by offset.
@@ -171,16 +178,20 @@ class _WindowPages:
         """
         for at in (moment, moment + 1):
             offset = 0
+            listed: set[str] = set()
             while items := await self._ask(
-                [("offset", str(offset)), ("created_at_after", str(at - 1)), ("created_at_before", str(at + 1))]
+                [("offset", str(offset)), ("created_at_after", str(max(at - 1, 0))), ("created_at_before", str(at + 1))]
             ):
+                if listed.issuperset(item.id for item in items):
+                    raise IncompleteWalk(f"{self._path} repeats a page")
+                listed.update(item.id for item in items)
                 offset += len(items)
                 fresh = [item for item in self._inside(items) if item.created_at == at and item.id not in self._ties]
                 if fresh:
                     yield fresh
-        if self._newest is not None and self._newest.created_at == moment:
+        if self._newest is None or self._newest.created_at <= moment:
             # nothing stands at the next moment; go on behind it
-            self._newest = Item(self._newest.id, 0, moment + 1, b"", self._newest.asked_at)
+            self._newest = Item("", 0, moment + 1, b"", 0)
             self._ties = set()
             self._cursor_works = False
 
@@ -204,20 +215,24 @@ class _WindowPages:
 async def walk_offsets(requester: Requester, entity: Entity) -> AsyncIterator[Span]:
     """Spans of a list that knows offsets only (organizations, memberships). Raises `IncompleteWalk`."""
     path = entity.list_path or ""
-    spans = _Spans(start=0, end=END)
+    spans: _Spans | None = None
     seen_last: dict[str, None] = {}
     counted: int | None = None
     offset = seen = 0
     short = False
     while True:
         params = [("limit", str(PAGE)), ("offset", str(offset)), ("order_by", "+created_at")]
-        items, total = items_of(await requester.read(path, params), paged=True)
+        answer = await requester.read(path, params)
+        items, total = items_of(answer, paged=True)
+        spans = spans or _Spans(start=0, end=END, asked_at=answer.asked_at)
         if counted is not None and total != counted:
             raise IncompleteWalk(f"{path} changed its total_count from {counted} to {total}")
         counted = total
         fresh = [item for item in items if item.id not in seen_last]
-        if short and fresh:
+        if short and items:
             raise IncompleteWalk(f"rows of {path} came after a short page")
+        if len(items) > OVERLAP and not fresh:
+            raise IncompleteWalk(f"{path} repeats a page")
         if items and seen_last and not short and len(fresh) == len(items):
             raise IncompleteWalk(f"rows of {path} moved between two pages")
         _in_order(fresh, path=path)
@@ -239,9 +254,10 @@ async def walk_offsets(requester: Requester, entity: Entity) -> AsyncIterator[Sp
 class _Spans:
     """Cuts pages into spans: rows that share the newest `created_at` wait for the next page, others may follow them."""
 
-    def __init__(self, *, start: int, end: int) -> None:
+    def __init__(self, *, start: int, end: int, asked_at: int = END) -> None:
         self._start = start
         self._end = end
+        self._asked_at = asked_at
         self._waiting: list[Item] = []
 
     def add(self, items: Sequence[Item]) -> list[Span]:
@@ -255,14 +271,14 @@ class _Spans:
         self._waiting = [item for item in everything if item.created_at >= newest]
         if newest == self._start:
             return []
-        span = Span(self._start, newest, done)
+        span = Span(self._start, newest, done, self._asked_at)
         self._start = newest
         return [span]
 
     def finish(self) -> list[Span]:
         if self._start >= self._end:
             return []
-        return [Span(self._start, self._end, self._waiting)]
+        return [Span(self._start, self._end, self._waiting, self._asked_at)]
 
 
 def _in_order(items: Sequence[Item], *, path: str) -> None:

@@ -2,12 +2,15 @@
 select
   (select max(r.started_at) from clerk_private.runs r
    where r.sync = $1 and r.mode = 'incremental' and r.state <> 'running') as incremental_at,
-  (select max(r.started_at) from clerk_private.runs r where r.sync = $1 and r.mode = 'deep' and r.state in ('completed', 'parked')) as deep_at,
+  (select max(r.started_at) from clerk_private.runs r where r.sync = $1 and r.mode = 'deep'
+     and (r.state = 'completed' or r.parked_digest is not null and r.state <> 'running')) as deep_at,
   (select coalesce(jsonb_object_agg(k.kind, k.at), '{}') from (
      select kind, extract(epoch from max(r.started_at)) as at
      from clerk_private.runs r cross join unnest(r.kinds) kind
-     where r.sync = $1 and r.mode in ('full', 'deep') and r.state in ('completed', 'parked') group by kind) k) as full_at,
-  (select max(r.finished_at) from clerk_private.runs r where r.sync = $1 and r.state = 'failed' and r.mode <> 'incremental') as failed_at,
+     where r.sync = $1 and r.mode in ('full', 'deep') and r.state <> 'running' and r.progress ->> kind = 'done'
+     group by kind) k) as full_at,
+  (select max(r.finished_at) from clerk_private.runs r where r.sync = $1 and r.mode <> 'incremental'
+     and (r.state = 'failed' or r.state = 'parked' and r.parked_digest is null)) as failed_at,
   (select r.mode || ' ' || array_to_string(r.kinds, ',') from clerk_private.runs r
    where r.sync = $1 and r.state = 'running') as running,
   exists (

@@ -116,10 +116,16 @@ async def lead(
 
 
 @asynccontextmanager
-async def writing(pool: "asyncpg.Pool[asyncpg.Record]", run: Run) -> "AsyncIterator[Any]":
-    """A transaction of the run, fenced by its first statement. Raises `Fenced`."""
+async def writing(pool: "asyncpg.Pool[asyncpg.Record]", run: Run, *, changes_run: bool = False) -> "AsyncIterator[Any]":
+    """A transaction of the run, fenced by its first statement. Raises `Fenced`.
+
+    One that changes the run's own row says so: two that hold the fence's shared lock and then want more than that wait
+    for each other.
+    """
     try:
         async with pool.acquire() as connection, connection.transaction():
+            if changes_run:
+                await connection.execute("select from clerk_private.runs where id = $1 for no key update", run.id)
             await connection.execute("select clerk_private.fence($1, $2)", run.id, run.epoch)
             yield connection
     except asyncpg.PostgresError as error:
@@ -174,7 +180,7 @@ async def finish(
     pool: "asyncpg.Pool[asyncpg.Record]", run: Run, *, state: str, message: str | None, requests: int
 ) -> None:
     """Ends a run: completed, parked or failed, with a sentence that says what to do."""
-    async with writing(pool, run) as connection:
+    async with writing(pool, run, changes_run=True) as connection:
         await save(connection, run, requests=requests)
         await connection.execute(
             "update clerk_private.runs set state = $2, message = $3, finished_at = now() where id = $1",
@@ -190,7 +196,7 @@ def digest(ids: Sequence[tuple[str, str]]) -> bytes:
 
 
 async def park(connection: Any, run: Run, ids: Sequence[tuple[str, str]]) -> None:
-    """Leaves deletions to a human; inside `writing`."""
+    """Leaves deletions to a human; inside `writing` that changes the run."""
     await connection.executemany(
         "insert into clerk_private.parked_deletions (run_id, kind, id) values ($1, $2, $3) on conflict do nothing",
         [(run.id, kind, object_id) for kind, object_id in ids],
@@ -224,6 +230,14 @@ async def approved(connection: Any, *, sync: str) -> tuple[int, list[tuple[str, 
         return None
     ids = await _parked_ids(connection, row["id"])
     return (row["id"], ids) if digest(ids) == bytes(row["parked_digest"]) else None
+
+
+async def has_parked(connection: Any, run_id: int) -> bool:
+    """Whether deletions of a run wait for a human."""
+    parked: bool = await connection.fetchval(
+        "select exists (select from clerk_private.parked_deletions where run_id = $1)", run_id
+    )
+    return parked
 
 
 async def _parked_ids(connection: Any, run_id: int) -> list[tuple[str, str]]:

@@ -187,6 +187,25 @@ begin
   end if;
 end $$;
 
+-- Typed rows that no live object stands for, with ids in (p_after, p_to] (null: to the end): somebody added them by hand. What
+-- waits for its end (clerk_private.burying) is known already.
+create function clerk_private.strangers(p_kind text, p_after text, p_to text) returns setof text
+language plpgsql stable set search_path = '' as $$
+begin
+  return query
+    select distinct t.id from (
+      select u.id from clerk.users u where p_kind = 'user' and u.id > p_after and (p_to is null or u.id <= p_to)
+      union all
+      select e.user_id from clerk.user_emails e where p_kind = 'user' and e.user_id > p_after and (p_to is null or e.user_id <= p_to)
+      union all
+      select g.id from clerk.organizations g where p_kind = 'organization' and g.id > p_after and (p_to is null or g.id <= p_to)
+      union all
+      select m.id from clerk.organization_memberships m
+      where p_kind = 'organization_membership' and m.id > p_after and (p_to is null or m.id <= p_to)) t
+    where not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id and o.deleted_at is null)
+      and not exists (select from clerk_private.burying b where b.kind = p_kind and b.id = t.id);
+end $$;
+
 -- The local comparison, a chunk of objects after p_after: rows that somebody edited, removed or added by hand, and rows that an
 -- older projection made. No API is asked.
 create function clerk_private.edited(p_kind text, p_after text, p_limit integer, p_projection smallint)
@@ -196,6 +215,7 @@ declare
 begin
   select max(x.id) into v_last from (
     select o.id from clerk_private.objects o where o.kind = p_kind and o.id > p_after order by o.id limit p_limit) x;
+  v_last := coalesce(v_last, (select max(x) from clerk_private.strangers(p_kind, p_after, null) x));
   if v_last is null then
     return;
   end if;
@@ -218,6 +238,8 @@ begin
       where o.kind = p_kind and o.deleted_at is null and o.id > p_after and o.id <= v_last) x
     where x.problem is not null
     union all
+    select v_last, x, 'edited' from clerk_private.strangers(p_kind, p_after, v_last) x
+    union all
     select v_last, null, null;
 end $$;
 
@@ -239,10 +261,24 @@ begin
 end $$;
 
 -- Puts objects' own state back: the raw object with its own version. What was edited by hand is undone, what an older projection
--- made is made anew.
+-- made is made anew, what was added is removed.
 create function clerk_private.undo_edits(p_run bigint, p_epoch bigint, p_kind text, p_ids text[]) returns text[]
 language plpgsql set search_path = '' as $$
+declare
+  v_strangers text[];
 begin
+  perform clerk_private.fence(p_run, p_epoch);
+  select array_agg(s.id) into v_strangers
+  from unnest(p_ids) i (id) cross join lateral (
+    select t.id from clerk.users t where p_kind = 'user' and t.id = i.id
+    union select e.user_id from clerk.user_emails e where p_kind = 'user' and e.user_id = i.id
+    union select t.id from clerk.organizations t where p_kind = 'organization' and t.id = i.id
+    union select t.id from clerk.organization_memberships t where p_kind = 'organization_membership' and t.id = i.id) s
+  where not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = s.id and o.deleted_at is null)
+    and not exists (select from clerk_private.burying b where b.kind = p_kind and b.id = s.id);
+  if v_strangers is not null then
+    perform clerk_private.remove_rows(p_kind, v_strangers);
+  end if;
   return clerk_private.repair(p_run, p_epoch, (
     select array_agg((o.kind, o.id, null, o.updated_at, o.observed_at, o.source_rank, o.svix_id, 'sweep', o.raw)
       ::clerk_private.change)
@@ -258,6 +294,15 @@ declare
 begin
   perform clerk_private.fence(p_run, p_epoch);
   perform clerk_private.lock_parents(array[p_change]);
+  -- A membership lives only below parents that live; whoever revives these asks for it again.
+  if exists (
+    select from clerk_private.objects o
+    where p_change.kind = 'organization_membership' and o.deleted_at is not null
+      and (o.kind, o.id) in (
+        ('user', p_change.object -> 'public_user_data' ->> 'user_id'),
+        ('organization', p_change.object -> 'organization' ->> 'id'))) then
+    return 'buried';
+  end if;
   update clerk_private.objects o
   set deleted_at = null, buried_by = null, tombstone_seq = null, revived_at = p_change.observed_at, updated_at = 0, observed_at = 0
   where o.kind = p_change.kind and o.id = p_change.id and o.tombstone_seq = p_tombstone_seq
@@ -300,7 +345,7 @@ end $$;
 grant execute on function
   clerk_private.fence(bigint, bigint), clerk_private.repair(bigint, bigint, clerk_private.change[]),
   clerk_private.take_budget(text, integer), clerk_private.pause_budget(text, double precision),
-  clerk_private.held(text, bigint, bigint), clerk_private.edited(text, text, integer, smallint),
+  clerk_private.held(text, bigint, bigint), clerk_private.strangers(text, text, text), clerk_private.edited(text, text, integer, smallint),
   clerk_private.differing(text, text[], jsonb[]), clerk_private.undo_edits(bigint, bigint, text, text[]),
   clerk_private.revive(bigint, bigint, clerk_private.change, bigint),
   clerk_private.lower_version(bigint, bigint, clerk_private.change), clerk_private.guard_weights(text),
@@ -311,7 +356,7 @@ reset role;
 -- migrate:down
 set local role clerk_owner;
 drop function clerk_private.guard_weights, clerk_private.lower_version, clerk_private.revive, clerk_private.undo_edits,
-  clerk_private.differing, clerk_private.edited, clerk_private.held, clerk_private.pause_budget, clerk_private.take_budget,
+  clerk_private.differing, clerk_private.edited, clerk_private.strangers, clerk_private.held, clerk_private.pause_budget, clerk_private.take_budget,
   clerk_private.repair, clerk_private.fence;
 revoke execute on function clerk_private.maintain(), clerk_private.backlog() from clerk_reconciler;
 revoke select on clerk_private.inbox, clerk_private.inbox_seen, clerk_private.parked from clerk_reconciler;

@@ -1,0 +1,1 @@
+"""The engine against a Clerk that lies, loses, delays and forgets."""
