@@ -1,12 +1,14 @@
 """The command line's connection, and its failures as sentences: what is wrong, where, what to do.
 
-Exit code 3 stands for a database that cannot be reached or used, whatever the command.
+Exit code 3 stands for a database that cannot be reached or used, whatever the command; 4 for a Clerk that refuses
+or does not answer.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -56,46 +58,77 @@ class DatabaseFailed(Failed):
     exit_code = 3
 
 
-NO_URL = (
-    "CLI_DATABASE_URL is no Postgres URL: postgresql://login:password@host:port/database,"
-    " special characters of the password percent-encoded"
-)
+class ClerkFailed(Failed):
+    """Clerk cannot be reached, or refuses the key: exit code 4."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Whose rights a command works with."""
+
+    service: str
+    """The group's name without prefix."""
+    variable: str
+    """Where its URL comes from, for sentences."""
+    connections: int = 1
+
+
+CLI = Login("cli", "CLI_DATABASE_URL")
+RECONCILER = Login("reconciler", "RECONCILER_DATABASE_URL", connections=12)
 
 
 @asynccontextmanager
 async def connected(settings: CliSettings) -> AsyncIterator[Any]:
     """One connection as the command line's role; whatever the database has against it becomes a `DatabaseFailed`."""
-    url = settings.database_url.get_secret_value()
+    async with opened(settings) as pool, pool.acquire() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def opened(settings: CliSettings, *, login: Login = CLI) -> AsyncIterator[Any]:
+    """A pool as the login's role; whatever the database has against it becomes a `DatabaseFailed`."""
+    secret = settings.database_url if login is CLI else settings.reconciler_database_url
+    url = secret.get_secret_value()
     where = address(url)
     if where == UNREADABLE:
-        raise DatabaseFailed(NO_URL)
+        raise DatabaseFailed(no_url(login))
     try:
         pool = await open_pool(
             url,
-            role=f"{settings.role_prefix}cli",
+            role=f"{settings.role_prefix}{login.service}",
             application="nexus-auth cli",
-            size=1,
+            size=login.connections,
             statement_seconds=STATEMENT_SECONDS,
         )
     except ValueError:  # its text may quote the password
-        raise DatabaseFailed(NO_URL) from None
+        raise DatabaseFailed(no_url(login)) from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise failure_of(error, where=where, settings=settings) from None
+        raise failure_of(error, where=where, settings=settings, login=login) from None
     try:
         async with pool.acquire() as connection:
             await refuse_unsafe(
                 connection,
                 role_prefix=settings.role_prefix,
-                service="cli",
+                service=login.service,
                 allow_fsync_off=settings.allow_fsync_off,
             )
-            yield connection
+        yield pool
     except BrokenPipeError:
         raise
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnsafeDatabase) as error:
-        raise failure_of(error, where=where, settings=settings) from None
+        raise failure_of(error, where=where, settings=settings, login=login) from None
     finally:
         pool.terminate()
+
+
+def no_url(login: Login) -> str:
+    """The sentence for an address that is none."""
+    return (
+        f"{login.variable} is no Postgres URL: postgresql://login:password@host:port/database,"
+        " special characters of the password percent-encoded"
+    )
 
 
 def run(command: Coroutine[Any, Any, None]) -> None:
@@ -122,9 +155,9 @@ def address(url: str) -> str:
         return UNREADABLE
 
 
-def failure_of(error: Exception, *, where: str, settings: CliSettings) -> DatabaseFailed:
+def failure_of(error: Exception, *, where: str, settings: CliSettings, login: Login) -> DatabaseFailed:
     """The sentence for what a database, or the way to it, has said. No text of the server's goes through."""
-    role = f"{settings.role_prefix}cli"
+    role = f"{settings.role_prefix}{login.service}"
     match error:
         case UnsafeDatabase():
             said = f"refused to work on {where}: {error}"
@@ -137,7 +170,7 @@ def failure_of(error: Exception, *, where: str, settings: CliSettings) -> Databa
         case asyncpg.InvalidCatalogNameError():
             said = f"there is no database at {where}; create it, then run nexus-auth migrate"
         case _ if isinstance(error, _LOGIN):
-            said = f"{where} refused the login or its password; check CLI_DATABASE_URL"
+            said = f"{where} refused the login or its password; check {login.variable}"
         case asyncpg.InvalidParameterValueError() if "role" in str(error):
             said = f"{where} has no role {role}; run nexus-auth migrate, or set NEXUS_AUTH_ROLE_PREFIX"
         case asyncpg.InsufficientPrivilegeError():

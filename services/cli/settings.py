@@ -16,6 +16,8 @@ from nexus_auth.clerk.signature import NoSecret, fingerprint, secrets_from
 
 RUN_FILE = Path(".run") / "env"
 DATABASE_VARIABLES = ("CLI_DATABASE_URL", "DATABASE_URL")
+RECONCILER_VARIABLE = "RECONCILER_DATABASE_URL"
+"""The login of the commands that run the engine; beside it in the environment, nothing is taken from `.run/env`."""
 SECRET_VARIABLES = ("CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_WEBHOOK_SIGNING_SECRETS", "NEXUS_AUTH_WEBHOOK_SECRETS_DIR")
 """Also taken from the environment where the rest comes from `.run/env`: they are compared and sent nowhere."""
 
@@ -31,8 +33,12 @@ class CliSettings(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    database_url: SecretStr = Field(validation_alias=AliasChoices(*DATABASE_VARIABLES))
+    database_url: SecretStr = Field(default=SecretStr(""), validation_alias=AliasChoices(*DATABASE_VARIABLES))
     """The command line's own login, a member of its group only."""
+    reconciler_database_url: SecretStr = Field(default=SecretStr(""), validation_alias=RECONCILER_VARIABLE)
+    """The reconciler's login, for `plan` and `sync`, which do its work in this process."""
+    sync_name: str | None = Field(default=None, validation_alias="NEXUS_AUTH_SYNC", max_length=253)
+    """The ClerkSync that runs are counted to; `make run` names its own."""
     role_prefix: str = Field(
         default="clerk_", validation_alias="NEXUS_AUTH_ROLE_PREFIX", pattern=r"^[a-z][a-z0-9_]{0,30}$"
     )
@@ -68,10 +74,15 @@ class CliSettings(BaseModel):
             raise NotConfigured(f"the folder of signing secrets cannot be read ({type(error).__name__})") from None
 
 
-def read_settings(environment: Mapping[str, str] = os.environ, *, folder: Path | None = None) -> CliSettings:
-    """Settings from the environment, else from `.run/env` in `folder` or above it. Raises `NotConfigured`."""
+def read_settings(
+    environment: Mapping[str, str] = os.environ, *, folder: Path | None = None, reconciler: bool = False
+) -> CliSettings:
+    """Settings from the environment, else from `.run/env` in `folder` or above it. Raises `NotConfigured`.
+
+    `reconciler`: the login that is needed is the reconciler's.
+    """
     variables = {name: value for name, value in environment.items() if value}
-    if not any(name in variables for name in DATABASE_VARIABLES):
+    if not any(name in variables for name in (*DATABASE_VARIABLES, RECONCILER_VARIABLE)):
         file = find_run_file(folder or Path.cwd())
         if file is None:
             raise NotConfigured(
@@ -82,12 +93,16 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, folder: Path |
         variables = {**read_run_file(file), **own}
         variables.pop("DATABASE_URL", None)
     try:
-        return CliSettings.model_validate(variables)
+        settings = CliSettings.model_validate(variables)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         missing = first["type"] == "missing"
         raise NotConfigured(f"{name} is not set" if missing else f"{name}: {first['msg']}") from None
+    needed = settings.reconciler_database_url if reconciler else settings.database_url
+    if not needed.get_secret_value():
+        raise NotConfigured(f"{RECONCILER_VARIABLE if reconciler else DATABASE_VARIABLES[0]} is not set")
+    return settings
 
 
 def find_run_file(folder: Path) -> Path | None:

@@ -1,0 +1,86 @@
+"""How a database stands, read for people: counts, runs, findings, deletions that wait for an approval."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+STANDING = files("nexus_auth.store").joinpath("status.sql").read_text("utf-8")
+RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
+FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
+
+PROBLEMS = ("missing", "stale", "extra", "edited", "deep", "projection", "resurfaced", "ahead")
+"""What a finding may be."""
+
+LEADER_LOCK = 1852143991
+"""Class of the advisory lock that the leader of a sync holds; its second key is the hash of the sync's name."""
+
+
+async def standing(connection: Any) -> Mapping[str, Any]:
+    """The database's numbers, one row: see the query."""
+    return dict(await connection.fetchrow(STANDING))
+
+
+async def recent_runs(connection: Any, *, limit: int = 20) -> list[dict[str, Any]]:
+    """Runs that matter now, the newest first; `counts` by kind and what."""
+    return [
+        {**dict(row), "kinds": list(row["kinds"]), "counts": json.loads(row["counts"])}
+        for row in await connection.fetch(RUNS, limit)
+    ]
+
+
+async def budget(connection: Any, instance_id: str) -> Mapping[str, Any] | None:
+    """The instance's budget of requests, if it has one: per_second, burst, tokens as of now, paused_until."""
+    row = await connection.fetchrow(
+        "select per_second, burst, paused_until, least(burst, tokens + per_second"
+        " * greatest(0, extract(epoch from clock_timestamp() - refilled_at))) as tokens"
+        " from clerk_private.budget where instance_id = $1",
+        instance_id,
+    )
+    return dict(row) if row is not None else None
+
+
+async def findings(
+    connection: Any, *, run: int | None, kind: str | None, problem: str | None, limit: int
+) -> list[Mapping[str, Any]]:
+    """What a run found, or the newest run that found something."""
+    return [dict(row) for row in await connection.fetch(FINDINGS, run, kind, problem, limit)]
+
+
+async def run_of(connection: Any, run_id: int) -> Mapping[str, Any] | None:
+    """One run, or None."""
+    row = await connection.fetchrow(
+        "select id, sync, mode, policy, state, message, started_at, finished_at, parked_digest, approved_by,"
+        " approved_at from clerk_private.runs where id = $1",
+        run_id,
+    )
+    return dict(row) if row is not None else None
+
+
+async def parked_deletions(connection: Any, run_id: int) -> Sequence[tuple[str, str]]:
+    """The (kind, id) pairs whose deletion waits for an approval of this run."""
+    rows = await connection.fetch(
+        "select kind, id from clerk_private.parked_deletions where run_id = $1 order by kind, id", run_id
+    )
+    return [(row["kind"], row["id"]) for row in rows]
+
+
+async def is_led(connection: Any, sync: str) -> bool:
+    """Whether a reconciler, any process, holds the sync's leader lock at this moment."""
+    led: bool = await connection.fetchval(
+        "select exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.granted"
+        " and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())"
+        " and l.classid::bigint = $1 and l.objid::bigint = (pg_catalog.hashtext($2)::bigint & 4294967295)"
+        " and l.objsubid = 2)",
+        LEADER_LOCK,
+        sync,
+    )
+    return led
+
+
+async def latest_sync(connection: Any) -> str | None:
+    """The sync that had the newest run of a reconciler, by name."""
+    name: str | None = await connection.fetchval(
+        "select sync from clerk_private.runs where sync !~ '/' order by id desc limit 1"
+    )
+    return name

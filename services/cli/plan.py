@@ -1,0 +1,94 @@
+"""`nexus-auth plan`: what a repairing sweep would do, worked out in full, with nothing written."""
+
+import time
+from typing import Any
+
+import click
+
+from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
+from nexus_auth.reconcile.engine import Result
+from nexus_auth.store import instance
+from nexus_auth.store.budget import Share
+from services.cli.database import ClerkFailed, Failed, run
+from services.cli.engine import engine_options, policy_of, workshop
+from services.cli.output import print_json, print_table, tell
+from services.cli.selection import output_option
+from services.cli.settings import CliSettings, read_settings
+from services.cli.wording import differing, kind_words
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Compare every column too, not only updated_at.")
+@engine_options
+@output_option
+def plan(*, deep: bool, sync_name: str | None, kinds: tuple[str, ...], budget_percent: int | None, output: str) -> None:
+    """List Clerk and show which rows a full sweep would insert, update or tombstone; exit 1 if there are any.
+
+    Writes no row and no run. It makes the requests that the sweep would make, at the budget that the database has.
+    """
+    settings = read_settings(reconciler=True)
+    run(_plan(settings, deep=deep, sync_name=sync_name, kinds=kinds, budget_percent=budget_percent, output=output))
+
+
+async def _plan(
+    settings: CliSettings,
+    *,
+    deep: bool,
+    sync_name: str | None,
+    kinds: tuple[str, ...],
+    budget_percent: int | None,
+    output: str,
+) -> None:
+    async with workshop(settings, sync_name=sync_name, budget_percent=budget_percent, claims=False) as shop:
+        began = time.monotonic()
+        try:
+            result = await shop.engine.plan(
+                policy_of(shop.sync, fix=True, kinds=kinds), mode="deep" if deep else "full"
+            )
+        except (ClerkRefused, ClerkUnavailable, instance.WrongInstance) as error:
+            raise ClerkFailed(str(error)) from None
+        took = time.monotonic() - began
+    rows = {kind: _row(counts) for kind, counts in result.counts.items()}
+    if output == "json":
+        print_json(
+            {
+                "sync": shop.sync,
+                "kinds": rows,
+                "requests": result.requests,
+                "seconds_at_budget": round(_eta(result, shop.share), 1),
+                "seconds": round(took, 1),
+                "message": result.message,
+            }
+        )
+    else:
+        _print(rows, result=result, share=shop.share)
+    if result.message:
+        raise Failed(result.message)
+    if differing(result.counts):
+        raise Failed("there is drift; nexus-auth sync --full --apply would repair it")
+
+
+def _row(counts: dict[str, int]) -> dict[str, int]:
+    return {
+        "seen": counts.get("seen", 0),
+        "insert": counts.get("missing", 0),
+        "update": sum(counts.get(what, 0) for what in ("stale", "deep", "edited", "projection")),
+        "tombstone": counts.get("gone", 0),
+        "verify": counts.get("resurfaced", 0) + counts.get("ahead", 0),
+    }
+
+
+def _eta(result: Result, share: Share) -> float:
+    """Seconds that so many requests take at the budget, from a full bucket."""
+    return max(0.0, (result.requests - share.burst) / share.per_second)
+
+
+def _print(rows: dict[str, dict[str, Any]], *, result: Result, share: Share) -> None:
+    print_table(
+        ("kind", "Clerk lists", "insert", "update", "tombstone", "verify first"),
+        ((kind_words(kind, 2), *(f"{number:,}" for number in row.values())) for kind, row in rows.items()),
+    )
+    pace = f"{share.per_second:.2f} a second"
+    tell(
+        f"{result.requests:,} requests, about {_eta(result, share):.0f} s at the budget of {pace}; nothing was written"
+    )

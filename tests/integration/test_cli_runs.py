@@ -1,0 +1,315 @@
+"""`nexus-auth status | plan | sync | findings | approve | explain` on a real Postgres, beside Clerk's emulator."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from devtools.clerk_emulator import ApiFault, Behaviour, Emulator, Settings
+from devtools.postgres import Database
+from nexus_auth.store.overview import LEADER_LOCK
+from tests.commandline import CommandLine, Ran, change, mirror, rows, store
+from tests.events import INSTANCE, event, user
+
+USERS, ORGANIZATIONS, MEMBERSHIPS = 40, 3, 20
+
+
+@dataclass(frozen=True)
+class World:
+    """A Clerk, an empty database, and the command line between them."""
+
+    clerk: Emulator
+    database: Database
+    nexus_auth: CommandLine
+
+    async def __call__(self, *arguments: str, **environment: str) -> Ran:
+        """The emulator answers in this loop, so the command runs in a thread."""
+        return await asyncio.to_thread(self.nexus_auth, *arguments, **environment)
+
+    async def backfilled(self) -> None:
+        ran = await self("sync", "--full", "--apply")
+        assert ran.code == 0, ran.err
+
+    def seeded(self, number: int) -> list[str]:
+        """Users of the start, as Clerk's ids."""
+        return [
+            row[0] for row in rows(self.database, "select id from clerk.users order by created_at limit $1", number)
+        ]
+
+
+@pytest_asyncio.fixture
+async def world(database: Database, tmp_path: Path) -> AsyncIterator[World]:
+    settings = Settings(
+        users=USERS,
+        organizations=ORGANIZATIONS,
+        memberships=MEMBERSHIPS,
+        seed=5,
+        instance_id=INSTANCE,
+        behaviour=Behaviour(rate_limit=0),
+    )
+    async with Emulator(settings) as clerk:
+        change(
+            database,
+            "insert into clerk_private.budget (instance_id, per_second, burst, tokens)"
+            f" values ('{INSTANCE}', 500, 100, 100)",
+        )
+        nexus_auth = CommandLine.of(
+            database,
+            tmp_path,
+            RECONCILER_DATABASE_URL=database.url("reconciler"),
+            CLERK_API_URL=clerk.api_url,
+            CLERK_SECRET_KEY=clerk.secret_key,
+        )
+        yield World(clerk, database, nexus_auth)
+
+
+async def test_plan_tells_what_a_backfill_would_do_and_writes_nothing(world: World) -> None:
+    before = mirror(world.database)
+    ran = await world("plan", "--output", "json")
+    assert ran.code == 1, ran.err
+    planned = ran.json()
+    assert {kind: row["insert"] for kind, row in planned["kinds"].items()} == {
+        "user": USERS,
+        "organization": ORGANIZATIONS,
+        "organization_membership": MEMBERSHIPS,
+    }
+    first = 1  # whose key it is, while the database belongs to nobody
+    assert planned["requests"] + first == len(list(world.clerk.requests.since(0)))
+    assert "sync --full --apply" in ran.err
+    assert mirror(world.database) == before
+    for table in ("runs", "findings", "watermarks", "instance"):
+        assert rows(world.database, f"select count(*) from clerk_private.{table}") == [(0,)]
+    shown = await world("plan")
+    assert shown.code == 1
+    assert "memberships" in shown.out
+    assert "nothing was written" in shown.err
+
+
+async def test_a_backfill_then_everything_is_in_step(world: World) -> None:
+    ran = await world("sync", "--full", "--apply", "--output", "json")
+    assert ran.code == 0, ran.err
+    done = ran.json()
+    assert (done["sync"], done["mode"], done["policy"], done["state"]) == ("nexus-auth", "full", "Fix", "completed")
+    assert done["counts"]["user"]["repaired"] == USERS
+    assert rows(world.database, "select count(*) from clerk.users") == [(USERS,)]
+    for arguments in (["sync"], ["sync", "--full"], ["sync", "--deep", "--apply"], ["plan"], ["plan", "--deep"]):
+        again = await world(*arguments)
+        assert again.code == 0, (arguments, again.err)
+    assert rows(world.database, "select per_second, burst from clerk_private.budget") == [(500, 100)]
+
+
+async def test_without_apply_drift_is_noted_and_nothing_changes(world: World) -> None:
+    await world.backfilled()
+    edited, renamed, deleted = world.seeded(3)
+    change(world.database, f"update clerk.users set first_name = 'By hand' where id = '{edited}'")
+    with world.clerk.events.silence():
+        world.clerk.changes.users.update(renamed, {"first_name": "Renamed"})
+        world.clerk.changes.users.delete(deleted)
+    before = mirror(world.database)
+    ran = await world("sync", "--full", "--kind", "users", "--output", "json")
+    assert ran.code == 1
+    assert ran.json()["sync"] == "nexus-auth/report"
+    assert mirror(world.database) == before
+
+    run = str(ran.json()["run"])
+    listed = await world("findings", "--run", run, "--output", "json")
+    assert listed.code == 1
+    problems = {(row["id"], row["problem"], row["action"]) for row in listed.json()}
+    assert problems == {
+        (edited, "edited", "reported"),
+        (renamed, "stale", "reported"),
+        (deleted, "extra", "reported"),
+    }
+    assert {row["cause"] for row in listed.json() if row["id"] == edited} == {"edited by hand"}
+
+    repaired = await world("sync", "--full", "--apply")
+    assert repaired.code == 0, repaired.err
+    found = await world("findings", "--output", "json")
+    assert found.code == 0
+    assert {(row["id"], row["action"]) for row in found.json()} >= {
+        (edited, "repaired"),
+        (renamed, "repaired"),
+        (deleted, "tombstoned"),
+    }
+    assert rows(world.database, f"select first_name from clerk.users where id = '{renamed}'") == [("Renamed",)]
+    only = await world("findings", "--kind", "users", "--problem", "edited", "--output", "json")
+    assert [row["id"] for row in only.json()] == [edited]
+
+
+async def test_an_incremental_look_finds_a_lost_update(world: World) -> None:
+    await world.backfilled()
+    (lost,) = world.seeded(1)
+    with world.clerk.events.silence():
+        world.clerk.changes.users.update(lost, {"first_name": "Lost"})
+    told = await world("sync")
+    assert told.code == 1
+    assert "1 stale" in told.err
+    done = await world("sync", "--apply")
+    assert done.code == 0
+    assert rows(world.database, f"select first_name from clerk.users where id = '{lost}'") == [("Lost",)]
+
+
+async def test_beside_a_leader_a_run_takes_a_name_of_its_own(world: World) -> None:
+    await world.backfilled()
+    leader = await asyncpg.connect(world.database.url("reconciler"), server_settings={"role": "clerk_reconciler"})
+    await leader.execute("select pg_advisory_lock($1, hashtext('nexus-auth'))", LEADER_LOCK)
+    ran = await world("sync", "--full", "--apply", "--output", "json")
+    await leader.close()
+    assert ran.code == 0, ran.err
+    assert ran.json()["sync"] == "nexus-auth/by-hand"
+    assert "a reconciler leads nexus-auth" in ran.err
+
+
+async def test_a_mass_deletion_parks_until_it_is_approved(world: World) -> None:
+    await world.backfilled()
+    gone = world.seeded(15)
+    with world.clerk.events.silence():
+        for user_id in gone:
+            world.clerk.changes.users.delete(user_id)
+    planned = await world("plan")
+    assert planned.code == 1
+    assert "more than the guard allows" in planned.err
+    assert "approve 0" not in planned.err
+    parked = await world("sync", "--full", "--apply", "--output", "json")
+    assert (parked.code, parked.json()["state"]) == (1, "parked")
+    run = str(parked.json()["run"])
+    assert f"nexus-auth approve {run}" in parked.err
+    assert f"run {run} waits for an approval" in (await world("status")).err
+
+    unasked = await world("approve", run)
+    assert unasked.code == 2
+    assert "15 users" in unasked.err
+    assert rows(world.database, "select count(*) from clerk_private.runs where approved_at is not null") == [(0,)]
+    approved = await world("approve", run, "--yes", "--output", "json")
+    assert approved.code == 0, approved.err
+    assert sorted(pair[1] for pair in approved.json()["ids"]) == sorted(gone)
+    assert approved.json()["approved_by"].startswith("clerk_cli_login (")
+    assert "nexus-auth sync --sync nexus-auth --apply" in approved.err
+
+    done = await world("sync", "--apply")
+    assert done.code == 0, done.err
+    assert rows(world.database, "select count(*) from clerk.users") == [(USERS - 15,)]
+    late = await world("approve", run, "--yes")
+    assert late.code == 1
+    assert "waits for no approval" in late.err
+
+
+async def test_explain_tells_an_object_s_story_in_order(world: World) -> None:
+    await world.backfilled()
+    (ada,) = world.seeded(1)
+    await asyncio.to_thread(store, world.database, event("user.updated", user(ada, updated_at=1, first_name="Old")))
+    change(world.database, f"update clerk.users set first_name = 'By hand' where id = '{ada}'")
+    await world("sync", "--full", "--apply")
+    ran = await world("explain", ada, "--output", "json")
+    assert ran.code == 0, ran.err
+    story = ran.json()["story"]
+    assert [step["at"] for step in story] == sorted(step["at"] for step in story)
+    assert {"event", "finding", "last applied"} <= {step["what"] for step in story}
+    (arbiter,) = ran.json()["objects"]
+    assert (arbiter["kind"], arbiter["state"], arbiter["typed_row"]) == ("user", "live", "present")
+    change(world.database, f"delete from clerk.users where id = '{ada}'")
+    shown = await world("explain", ada)
+    assert shown.code == 0
+    assert "absent" in shown.out
+    assert "disagree" in shown.err
+    assert "user.updated" in shown.out
+    unknown = await world("explain", "user_nobody")
+    assert unknown.code == 1
+    assert "nothing is known of user_nobody" in unknown.err
+
+
+async def test_status_is_one_look(world: World) -> None:
+    empty = await world("status")
+    assert empty.code == 0, empty.err
+    assert "none yet" in empty.out
+    await world.backfilled()
+    ran = await world("status", "--output", "json")
+    assert ran.code == 0, ran.err
+    shown = ran.json()
+    assert shown["instance"] == INSTANCE
+    assert shown["rows"] == {"users": USERS, "organizations": ORGANIZATIONS, "memberships": MEMBERSHIPS}
+    assert shown["runs"][0]["state"] == "completed"
+    assert shown["watermark"]
+    text = (await world("status")).out
+    assert f"users           {USERS}" in text
+    assert "in step" not in text.partition("Runs")[0]
+
+
+async def test_a_clerk_that_refuses_or_is_away_ends_with_4(world: World) -> None:
+    await world.backfilled()
+    for command in (["plan"], ["sync"], ["sync", "--full", "--apply"]):
+        refused = await world(*command, CLERK_SECRET_KEY="sk_test_wrong")
+        assert (refused.code, "Traceback" in refused.err) == (4, False), (command, refused.err)
+    assert rows(world.database, "select count(*) from clerk.users") == [(USERS,)]
+    world.clerk.add_fault(ApiFault("status", status=401, route="/users", skip=1))
+    walked = await world("sync", "--full", "--apply")
+    assert walked.code == 4
+    assert "nothing more was deleted" in walked.err
+    assert rows(world.database, "select count(*) from clerk.users") == [(USERS,)]
+    away = await world("plan", CLERK_API_URL="http://127.0.0.1:9")
+    assert away.code == 4
+    assert "cannot be reached" in away.err
+    change(world.database, "update clerk_private.instance set id = 'ins_other'")
+    other = await world("sync", "--full", "--apply")
+    assert other.code == 4
+    assert "belongs to" in other.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["approve"], "Missing argument"),
+        (["approve", "x"], "not a valid integer"),
+        (["approve", "0"], "0 is not in the range"),
+        (["approve", "7", "--yes"], "there is no run 7"),
+        (["approve", str(2**63)], "is not in the range"),
+        (["findings", "--run", "7"], "there is no run 7"),
+        (["findings", "--kind", "cats"], "is not one of"),
+        (["findings", "--problem", "bad"], "is not one of"),
+        (["explain", "a\0b"], "no id"),
+        (["explain", " "], "no id"),
+        (["sync", "--kind", "cats"], "is not one of"),
+        (["plan", "--budget-percent", "0"], "is not in the range"),
+        (["sync", "--sync", "a\0b"], "no name of a ClerkSync"),
+        (["sync", "--sync", "a/b"], "no name of a ClerkSync"),
+    ],
+)
+async def test_what_cannot_be_meant_ends_with_2(world: World, arguments: list[str], sentence: str) -> None:
+    ran = await world(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert sentence in ran.err
+
+
+async def test_each_command_says_which_setting_is_missing_and_which_database_is_away(world: World) -> None:
+    for command in (["plan"], ["sync"]):
+        missing = await world(*command, RECONCILER_DATABASE_URL="")
+        assert (missing.code, missing.err) == (2, "Error: RECONCILER_DATABASE_URL is not set\n")
+        keyless = await world(*command, CLERK_SECRET_KEY="")
+        assert (keyless.code, keyless.err) == (2, "Error: CLERK_SECRET_KEY is not set\n")
+        away = await world(*command, RECONCILER_DATABASE_URL="postgresql://x:y@127.0.0.1:9/z")
+        assert away.code == 3
+        wrong = await world(*command, RECONCILER_DATABASE_URL=world.database.url("webhook"))
+        assert wrong.code == 3
+        assert "clerk_reconciler" in wrong.err
+    for command in (["status"], ["findings"], ["explain", "user_1"], ["approve", "1"]):
+        missing = await world(*command, CLI_DATABASE_URL="")
+        assert (missing.code, missing.err) == (2, "Error: CLI_DATABASE_URL is not set\n")
+        away = await world(*command, CLI_DATABASE_URL="postgresql://x:y@127.0.0.1:9/z")
+        assert away.code == 3
+
+
+async def test_beside_make_run_everything_comes_from_its_file(world: World) -> None:
+    nexus_auth = world.nexus_auth
+    file = nexus_auth.folder / ".run" / "env"
+    file.parent.mkdir()
+    file.touch(mode=0o600)
+    file.write_text("".join(f"{name}='{value}'\n" for name, value in nexus_auth.environment.items()))
+    bare = CommandLine(nexus_auth.folder)
+    ran = await asyncio.to_thread(bare, "sync", "--full", "--apply", "--output", "json")
+    assert ran.code == 0, ran.err
+    assert json.loads((await asyncio.to_thread(bare, "status", "--output", "json")).out)["rows"]["users"] == USERS
