@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-matrix lint bench mutants clean requirements checksums
+.PHONY: help install run demo test test-matrix lint bench mutants clean requirements checksums
 PY := .venv/bin/python
 POSTGRES ?= 18
 WORKERS ?= 2
@@ -14,8 +14,11 @@ help: ## print this help
 install:
 	@devtools/install
 
-run: install ## start Postgres, a Clerk of our own and the webhook service; Ctrl-C ends all of it
+run: install ## start Postgres, a Clerk of our own, webhook service and reconciler; Ctrl-C ends all of it
 	@exec $(PY) -m devtools.run
+
+demo: install ## the product's promises as a story, told and checked in a minute; SABOTAGE=STEP breaks a step
+	@$(PY) -m devtools.demo $(if $(SABOTAGE),--sabotage $(SABOTAGE))
 
 test: install ## all tests on one Postgres (POSTGRES=17, ARGS="-k name"); DATABASE_URL takes another local server
 	@devtools/install npm
