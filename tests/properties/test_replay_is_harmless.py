@@ -83,7 +83,7 @@ def test_replay_of_a_part_is_harmless_too(pair: Pair) -> None:
             await pair.deliver(wave)
         model = expected(plan.events)
         for selection in (
-            *(Selection(ids=(signed.svix_id,)) for signed in reversed(plan.events)),
+            *(Selection(ids=(signed.svix_id,)) for signed in plan.events[-3:]),
             Selection(types=("*.created",)),
             Selection(types=("*.deleted",)),
             Selection(states=("applied",)),
