@@ -17,8 +17,8 @@ from nexus_auth.reconcile.requester import Requester
 from nexus_auth.store.budget import Budget, Share
 from nexus_auth.store.ingest import GroupCommit
 from nexus_auth.store.pool import open_pool
-from tests.model import Mirror, expected_of, read_mirror, told
 from tests.events import Signed
+from tests.model import Mirror, expected_of, read_mirror, told
 from tests.store import delivery
 
 FIX = SyncPolicy("main", drift="Fix", settle=0.0, verify_after=0.0, guard=Guard(floor=1_000, percent=100.0))
@@ -119,9 +119,7 @@ class World:
         """Where the mirror's tables are not what Clerk has; empty where all is the same."""
         found = await read_mirror(self.admin)
         wanted = await self.model()
-        return [
-            line for line in wanted.differs_from(replace(found, objects={})) if not line.startswith("objects")
-        ]
+        return [line for line in wanted.differs_from(replace(found, objects={})) if not line.startswith("objects")]
 
     async def model(self) -> Mirror:
         """What Clerk has now, projected by the tests' own model."""
