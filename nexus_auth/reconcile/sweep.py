@@ -8,7 +8,7 @@ the ids of what may have to go.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -75,10 +75,12 @@ class Sweep:
         self._saved = time.monotonic()
         self._dry_extras: dict[str, list[str]] = {}
         self._backfill: dict[str, bool] = {}
+        self._edits: asyncio.Task[None] | None = None
+        """Looks for rows edited by hand, beside the walk."""
         self._edited: dict[str, set[str]] = {}
         """Ids that were found edited by hand and left so: what else is wrong with them follows from that."""
-        self.highest_updated_at = 0
-        """Of all users that were listed, ms: the watermark of the incremental runs to come."""
+        self.highest_updated_at = int(run.progress.get("highest_updated_at", 0))
+        """Of all users that were listed, ms, before the run was resumed too: the watermark of the incremental runs."""
 
     @property
     def _fixes(self) -> bool:
@@ -94,11 +96,9 @@ class Sweep:
             if self._run.progress.get(kind) == "done":
                 continue
             entity = ENTITIES[GROUPS[kind]]
-            async with self._pool.acquire() as connection:
-                self._backfill[kind] = await comparison.live(connection, kind) == 0
-            await self._undo_edits(kind)
+            await self._is_backfill(kind)
             try:
-                await (self._walk_users(entity) if kind == "user" else self._walk_list(entity))
+                await self._beside_edits(kind, self._walk_users(entity) if kind == "user" else self._walk_list(entity))
             except IncompleteWalk as incomplete:
                 problems.append(f"{kind}: {incomplete}; nothing of this kind was deleted, the next run looks again")
                 continue
@@ -109,7 +109,26 @@ class Sweep:
             await self._save()
         return problems
 
+    async def _is_backfill(self, kind: str) -> None:
+        """Whether nothing was held when the run began: kept with its progress, since whoever resumes it finds rows."""
+        known = self._run.progress.setdefault("backfill", {})
+        if kind not in known:
+            async with self._pool.acquire() as connection:
+                known[kind] = await comparison.live(connection, kind) == 0
+        self._backfill[kind] = known[kind]
+
     # ------------------------------------------------------------ rows edited by hand
+
+    async def _beside_edits(self, kind: str, walk: Coroutine[Any, Any, None]) -> None:
+        """Walks while rows edited by hand are looked for and put right; that ends too, however the walk ends."""
+        self._edits = asyncio.create_task(self._undo_edits(kind))
+        try:
+            await walk
+        except asyncio.CancelledError:
+            self._edits.cancel()
+            raise
+        finally:
+            await self._edits
 
     async def _undo_edits(self, kind: str) -> None:
         after = ""
@@ -219,6 +238,12 @@ class Sweep:
             self.highest_updated_at = max(
                 self.highest_updated_at, *(min(item.updated_at, item.asked_at) for item in span.items)
             )
+            self._run.progress["highest_updated_at"] = self.highest_updated_at
+        if self._edits is not None and not self._edits.done():
+            if await self._is_equal(kind, span):
+                return
+            # what a hand did is not to be mistaken for something that Clerk did
+            await asyncio.shield(self._edits)
         async with self._pool.acquire() as connection:
             held = await comparison.held(connection, kind, start=span.start, end=span.end)
             missing = [item for item in span.items if item.id not in held]
@@ -263,6 +288,13 @@ class Sweep:
             await self._failpoint("sweep.repairing")
             await runs.note(connection, self._run, findings)
         await self._failpoint("sweep.repaired")
+
+    async def _is_equal(self, kind: str, span: Span) -> bool:
+        if self._run.mode == "deep":
+            return False
+        async with self._pool.acquire() as connection:
+            held = await comparison.held(connection, kind, start=span.start, end=span.end)
+        return held == {item.id: item.updated_at for item in span.items}
 
     async def _extras(self, connection: Any, kind: str, span: Span, unlisted: Iterable[str]) -> list[str]:
         """Of what we hold and the span does not list: what is neither too young to be listed, nor dead, nor edited."""

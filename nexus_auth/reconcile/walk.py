@@ -8,6 +8,7 @@ the listing cannot be trusted this time.
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import msgspec
@@ -37,9 +38,28 @@ class Item:
     id: str
     updated_at: int
     created_at: int
-    raw: bytes
     asked_at: int
     """When the request that brought it began, ms."""
+    listing: "_Listing"
+    place: int
+
+    @property
+    def raw(self) -> bytes:
+        """The object's own JSON, cut out of its page when it is asked for: of most it never is."""
+        return self.listing.raws[self.place]
+
+
+class _Listing:
+    """A page's body; kept for as long as one of its items is."""
+
+    def __init__(self, body: bytes, *, paged: bool) -> None:
+        self._body = body
+        self._paged = paged
+
+    @cached_property
+    def raws(self) -> list[bytes]:
+        raws = _read_raw_page.decode(self._body).data if self._paged else _read_raw_array.decode(self._body)
+        return [bytes(raw) for raw in raws]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +80,18 @@ class _Listed(msgspec.Struct, gc=False):
 
 
 class _Page(msgspec.Struct):
-    data: list[msgspec.Raw]
+    data: list[_Listed]
     total_count: int
 
 
-_read_item = msgspec.json.Decoder(_Listed)
-_read_array = msgspec.json.Decoder(list[msgspec.Raw])
+class _RawPage(msgspec.Struct):
+    data: list[msgspec.Raw]
+
+
+_read_array = msgspec.json.Decoder(list[_Listed])
 _read_page = msgspec.json.Decoder(_Page)
+_read_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
+_read_raw_page = msgspec.json.Decoder(_RawPage)
 
 
 def items_of(answer: Answer, *, paged: bool) -> tuple[list[Item], int | None]:
@@ -74,17 +99,17 @@ def items_of(answer: Answer, *, paged: bool) -> tuple[list[Item], int | None]:
     try:
         if paged:
             page = _read_page.decode(answer.body)
-            raws, total = page.data, page.total_count
+            listed, total = page.data, page.total_count
         else:
-            raws, total = _read_array.decode(answer.body), None
-        return [_item(bytes(raw), asked_at=answer.asked_at) for raw in raws], total
+            listed, total = _read_array.decode(answer.body), None
     except msgspec.DecodeError:
         raise ClerkUnavailable("Clerk's API answered something that is no page of objects") from None
+    listing = _Listing(answer.body, paged=paged)
+    asked_at = answer.asked_at
+    return [Item(one.id, one.updated_at, one.created_at, asked_at, listing, n) for n, one in enumerate(listed)], total
 
 
-def _item(raw: bytes, *, asked_at: int) -> Item:
-    listed = _read_item.decode(raw)
-    return Item(listed.id, listed.updated_at, listed.created_at, raw, asked_at)
+_NOWHERE = _Listing(b"[]", paged=False)
 
 
 async def walk_window(requester: Requester, entity: Entity, *, start: int, end: int) -> AsyncIterator[Span]:
@@ -191,7 +216,7 @@ class _WindowPages:
                     yield fresh
         if self._newest is None or self._newest.created_at <= moment:
             # nothing stands at the next moment; go on behind it
-            self._newest = Item("", 0, moment + 1, b"", 0)
+            self._newest = Item("", 0, moment + 1, 0, _NOWHERE, 0)
             self._ties = set()
             self._cursor_works = False
 

@@ -18,6 +18,8 @@ async def held(connection: Any, kind: str, *, start: int, end: int) -> dict[str,
 
 async def states(connection: Any, kind: str, ids: Sequence[str]) -> dict[str, tuple[bool, int, int, int | None]]:
     """Arbiter rows of some ids: (tombstoned, updated_at ms, observed_at ms, tombstone_seq)."""
+    if not ids:
+        return {}
     rows = await connection.fetch(
         "select id, deleted_at is not null, updated_at, observed_at, tombstone_seq from clerk_private.objects"
         " where kind = $1 and id = any ($2)",

@@ -202,7 +202,11 @@ begin
       union all
       select m.id from clerk.organization_memberships m
       where p_kind = 'organization_membership' and m.id > p_after and (p_to is null or m.id <= p_to)) t
-    where not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id and o.deleted_at is null)
+    where not exists (
+        select from clerk_private.objects o
+        where o.kind = p_kind and o.id = t.id and o.deleted_at is null
+          -- said again for the planner, which would read all objects for every chunk
+          and o.id > p_after and (p_to is null or o.id <= p_to))
       and not exists (select from clerk_private.burying b where b.kind = p_kind and b.id = t.id);
 end $$;
 
