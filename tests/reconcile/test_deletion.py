@@ -36,7 +36,8 @@ def listed(object_id: str, **members: Any) -> dict[str, Any]:
 async def test_an_answer_with_a_user_that_was_not_asked_for_proves_nothing() -> None:
     requester: Any = Answers([listed("user_other")])
     verdict = await verify(requester, "user", ["user_a"], connection=None)
-    assert (verdict.gone, verdict.unknown) == ({}, {"user_a"})
+    assert not verdict.gone
+    assert verdict.unknown == {"user_a"}
 
 
 async def test_an_answer_with_members_that_were_not_asked_for_proves_nothing() -> None:
@@ -45,7 +46,8 @@ async def test_an_answer_with_members_that_were_not_asked_for_proves_nothing() -
     requester: Any = Answers({"data": [other], "total_count": 1})
     owners = {"orgmem_a": ("org_1", "user_a")}
     verdict = await verify(requester, "organization_membership", ["orgmem_a"], connection=None, owners=owners)
-    assert (verdict.gone, verdict.unknown) == ({}, {"orgmem_a"})
+    assert not verdict.gone
+    assert verdict.unknown == {"orgmem_a"}
 
 
 async def test_an_answer_with_members_of_another_organization_proves_nothing() -> None:
@@ -53,13 +55,15 @@ async def test_an_answer_with_members_of_another_organization_proves_nothing() -
     requester: Any = Answers({"data": [other], "total_count": 1})
     owners = {"orgmem_a": ("org_1", "user_a")}
     verdict = await verify(requester, "organization_membership", ["orgmem_a"], connection=None, owners=owners)
-    assert (verdict.gone, verdict.unknown) == ({}, {"orgmem_a"})
+    assert not verdict.gone
+    assert verdict.unknown == {"orgmem_a"}
 
 
 async def test_a_refusal_proves_nothing() -> None:
     requester: Any = Answers(ClerkRefused("no", status=404))
     verdict = await verify(requester, "user", ["user_a"], connection=None)
-    assert (verdict.gone, verdict.unknown) == ({}, {"user_a"})
+    assert not verdict.gone
+    assert verdict.unknown == {"user_a"}
 
 
 async def test_an_empty_answer_says_that_all_are_gone_since_its_request_began() -> None:
@@ -277,9 +281,7 @@ async def test_a_run_that_was_killed_after_it_parked_still_waits_for_its_approva
 async def test_what_waits_for_its_end_is_no_extra(world: World) -> None:
     """A customer's foreign key holds the row of a user that an event deleted: no sweep deletes it once more."""
     held = (await world.ids())[2]
-    await world.admin.execute(
-        "create table public.notes (user_id text references clerk.users (id)); grant references on clerk.users to public"
-    )
+    await world.admin.execute("create table public.notes (user_id text references clerk.users (id))")
     await world.admin.execute("insert into public.notes values ($1)", held)
     with world.clerk.events.silence():
         world.clerk.changes.users.delete(held)

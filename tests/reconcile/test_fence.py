@@ -1,6 +1,7 @@
 """Who has lost the lead writes nothing more, whatever it still has in hand."""
 
 import asyncio
+import time
 from typing import Any
 
 import asyncpg
@@ -21,13 +22,14 @@ async def lead(world: World, holder: str) -> Run:
 
 async def waits_for_a_lock(world: World, *, statement: str) -> None:
     """Returns once a backend of the database waits for a lock in such a statement."""
-    async with asyncio.timeout(SECONDS):
-        while not await world.admin.fetchval(
-            "select exists (select from pg_stat_activity where datname = current_database()"
-            " and wait_event_type = 'Lock' and query like $1)",
-            f"%{statement}%",
-        ):
-            await asyncio.sleep(0.01)
+    deadline = time.monotonic() + SECONDS
+    while not await world.admin.fetchval(
+        "select exists (select from pg_stat_activity where datname = current_database()"
+        " and wait_event_type = 'Lock' and query like $1)",
+        f"%{statement}%",
+    ):
+        assert time.monotonic() < deadline, statement
+        await asyncio.sleep(0.01)
 
 
 async def test_a_second_leader_fences_the_first(world: World) -> None:

@@ -79,8 +79,9 @@ async def test_a_leader_that_was_frozen_writes_nothing_once_another_leads(
         first.freeze()
         (points / "sweep.repaired").unlink()
         await world.admin.execute(
-            "select pg_terminate_backend(l.pid) from pg_locks l where l.locktype = 'advisory' and l.classid = 1852143991"
-            " and l.database = (select oid from pg_database where datname = current_database())"
+            "select pg_terminate_backend(l.pid) from pg_locks l where l.locktype = 'advisory'"
+            " and l.classid = 1852143991 and l.database ="
+            " (select oid from pg_database where datname = current_database())"
         )
         async with Reconciler(tmp_path, name="second"):
             await completed(world)

@@ -122,7 +122,7 @@ async def test_a_row_added_by_hand_is_removed(world: World, table: str) -> None:
     await world.engine().plan(FIX)
     assert await world.dump() == before
     await world.sweep()
-    assert {finding for finding in (await world.findings()).values()} == {("edited", "repaired")}
+    assert set((await world.findings()).values()) == {("edited", "repaired")}
     assert await world.differs() == []
     assert await world.dead() == set()
 

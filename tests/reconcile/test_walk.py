@@ -1,6 +1,6 @@
 """A walk sees everything, or says that it did not."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -65,7 +65,7 @@ async def test_a_window_may_begin_behind_a_moment_that_fills_a_page(make_world: 
     later = world.clerk.changes.users.create_many(3, created_at=5_000_001)
     spans = [span async for span in walk_window(world.requester, ENTITIES["user"], start=5_000_001, end=6_000_000)]
     assert {item.id for span in spans for item in span.items} == {user.id for user in later}
-    assert [(a.end, b.start) for a, b in zip(spans, spans[1:], strict=False)] == [(a.end, a.end) for a in spans[:-1]]
+    assert [(a.end, b.start) for a, b in pairwise(spans)] == [(a.end, a.end) for a in spans[:-1]]
 
 
 @pytest.mark.parametrize("deleted_cursor", ["refuse", "continue", "empty", "restart"])
@@ -162,8 +162,9 @@ async def test_a_created_at_that_changed_is_stale_and_not_extra(make_world: Make
     )
     await world.admin.execute("update clerk.users set created_at = 'epoch' where id = $1", moved)
     await world.admin.execute(
-        "update clerk_private.objects o set digest = clerk_private.user_digest(u, array(select e from clerk.user_emails e"
-        ' where e.user_id = u.id order by e.id collate "C")) from clerk.users u where u.id = o.id and o.id = $1',
+        "update clerk_private.objects o set digest = clerk_private.user_digest(u, array(select e from"
+        ' clerk.user_emails e where e.user_id = u.id order by e.id collate "C")) from clerk.users u'
+        " where u.id = o.id and o.id = $1",
         moved,
     )
     result = await world.sweep()
