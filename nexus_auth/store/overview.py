@@ -84,3 +84,11 @@ async def latest_sync(connection: Any) -> str | None:
         "select sync from clerk_private.runs where sync !~ '/' order by id desc limit 1"
     )
     return name
+
+
+async def has_watermark(connection: Any, sync: str) -> bool:
+    """Whether an incremental run of a sync has something to go down to."""
+    has: bool = await connection.fetchval(
+        "select exists (select from clerk_private.watermarks where sync = $1 and kind = 'user')", sync
+    )
+    return has

@@ -90,6 +90,8 @@ async def _sync(
         if fix and not named.leads:
             tell(f"a reconciler leads {shop.sync}; this run is counted as {named.name}")
         policy = policy_of(named.name, fix=fix, kinds=kinds)
+        if mode == "incremental" and not await overview.has_watermark(shop.pool, named.name):
+            raise Failed(f"no full sweep of {shop.sync} has completed: there is nothing to look back to; sync --full")
         try:
             async with _watched(shop, policy, mode=mode):
                 result = await shop.engine.run(policy, mode=mode)

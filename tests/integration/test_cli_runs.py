@@ -142,6 +142,9 @@ async def test_without_apply_drift_is_noted_and_nothing_changes(world: World) ->
 
 
 async def test_an_incremental_look_finds_a_lost_update(world: World) -> None:
+    early = await world("sync")
+    assert early.code == 1
+    assert "no full sweep of nexus-auth has completed" in early.err
     await world.backfilled()
     (lost,) = world.seeded(1)
     with world.clerk.events.silence():
