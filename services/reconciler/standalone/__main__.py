@@ -55,6 +55,8 @@ class Reconciler:
         self._stop = asyncio.Event()
         self._tasks: dict[str, tuple[object, asyncio.Task[None]]] = {}
         self._reason: str | None = "starting"
+        self._complaint: str | None = None
+        """About the manifests as they are now: said once, and not at every look."""
         folder = settings.failpoints_dir
         self._failpoint = failpoints.in_folder(folder) if folder is not None else failpoints.nowhere
 
@@ -91,12 +93,13 @@ class Reconciler:
                 return before
             manifests = read_manifests(text)
         except (OSError, InvalidManifest) as error:
-            if self._reason != str(error):
+            if self._complaint != str(error):
                 logger.error("manifests not taken over", extra={"why": str(error)})
+            self._complaint = str(error)
             self._reason = str(error) if not self._tasks else None
             return before
         self._begin(manifests)
-        self._reason = None
+        self._reason = self._complaint = None
         return text
 
     def _begin(self, manifests: Manifests) -> None:
