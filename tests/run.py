@@ -25,6 +25,7 @@ VARIABLES = {
     *("WEBHOOK_URL", "WEBHOOK_SECRETS", "CLERK_API_URL", "CLERK_SECRET_KEY", "CLERK_INSTANCE_ID", "EMULATOR_URL"),
     *("WEBHOOK_DATABASE_URL", "RECONCILER_DATABASE_URL", "WORKER_DATABASE_URL", "CLI_DATABASE_URL"),
     *("APP_DATABASE_URL", "ADMIN_DATABASE_URL", "METRICS_URLS", "NEXUS_AUTH_WITHHOLD_KEY"),
+    *("NEXUS_AUTH_SYNC", "RECONCILER_MANIFESTS"),
 }
 """What `.run/env` holds where the emulator runs."""
 
@@ -205,7 +206,7 @@ async def nothing_left(processes: dict[int, str], variables: dict[str, str], *, 
     await until(lambda: not alive(processes), seconds=seconds)
     assert alive(processes) == []
     urls = ("WEBHOOK_URL", "METRICS_URLS", "EMULATOR_URL", "ADMIN_DATABASE_URL")
-    assert [variables[name] for name in urls if listens(variables[name])] == []
+    assert [url for name in urls for url in variables[name].split() if listens(url)] == []
 
 
 async def create_user(variables: dict[str, str], email: str) -> str:
@@ -215,6 +216,15 @@ async def create_user(variables: dict[str, str], email: str) -> str:
         answer = await session.post(f"{variables['CLERK_API_URL']}/v1/users", json={"email_address": [email]})
         assert answer.status == 200, await answer.text()
         return str((await answer.json())["id"])
+
+
+async def newest_users(variables: Mapping[str, str], *, offset: int) -> list[str]:
+    """Ids of ten users, newest first, after so many."""
+    headers = {"Authorization": f"Bearer {variables['CLERK_SECRET_KEY']}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        answer = await session.get(f"{variables['CLERK_API_URL']}/v1/users?limit=10&offset={offset}")
+        assert answer.status == 200, await answer.text()
+        return [str(user["id"]) for user in await answer.json()]
 
 
 async def create_user_on_the_page(variables: dict[str, str], email: str) -> str:

@@ -1,4 +1,4 @@
-"""`make run`: Postgres, a Clerk of our own and the webhook service as one process tree that ends as one.
+"""`make run`: Postgres, a Clerk of our own, webhook service and reconciler as one process tree that ends as one.
 
 Nothing here is part of the product; it starts what the product's own commands start, and reads what they say.
 """

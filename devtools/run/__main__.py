@@ -20,6 +20,7 @@ from devtools.run.database import RunDatabase
 from devtools.run.folder import RunFolder
 from devtools.run.output import Output
 from devtools.run.psql import become_psql
+from devtools.run.reconciler import Reconciler
 from devtools.run.supervisor import Supervisor
 from devtools.run.webhook import Webhook
 
@@ -28,7 +29,7 @@ from devtools.run.webhook import Webhook
 @click.option("--home", type=click.Path(path_type=Path), default=CHECKOUT, hidden=True, help="A folder for .run.")
 @click.pass_context
 def main(context: click.Context, home: Path) -> None:
-    """Start Postgres, a Clerk of our own and the webhook service; Ctrl-C ends all of it."""
+    """Start Postgres, a Clerk of our own, the webhook service and the reconciler; Ctrl-C ends all of it."""
     context.obj = RunFolder(home.absolute())
     if context.invoked_subcommand is None:
         sys.exit(run(context.obj))
@@ -67,6 +68,7 @@ async def _run(choice: Choice, folder: RunFolder) -> int:
     output = Output(sys.stdout, on_closed=end_soon)
     keys, ports = folder.keys(), folder.ports()
     webhook = Webhook(port=ports["webhook"], metrics_port=ports["metrics"], output=output)
+    reconciler = Reconciler(port=ports["reconciler"], repairs=choice.repairs, output=output)
     clerk: Clerk
     if choice.clerk is not None:
         clerk = ClerkOutThere(choice.clerk)
@@ -74,7 +76,15 @@ async def _run(choice: Choice, folder: RunFolder) -> int:
         clerk = EmulatedClerk(keys, port=ports["emulator"], webhook_url=webhook.url, output=output)
     foreign = ForeignServer(choice.database_url) if choice.database_url else None
     database = RunDatabase(foreign or Server(home_for("run", checkout=folder.home)))
-    supervisor = Supervisor(clerk=clerk, database=database, webhook=webhook, folder=folder, keys=keys, output=output)
+    supervisor = Supervisor(
+        clerk=clerk,
+        database=database,
+        webhook=webhook,
+        reconciler=reconciler,
+        folder=folder,
+        keys=keys,
+        output=output,
+    )
     try:
         return await supervisor.run(stop, began=BEGAN)
     finally:

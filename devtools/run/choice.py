@@ -15,6 +15,7 @@ from nexus_auth.clerk.signature import NoSecret, secrets_from
 SECRET_KEY = "CLERK_SECRET_KEY"
 SIGNING_SECRET = "CLERK_WEBHOOK_SIGNING_SECRET"
 ALLOW_LIVE = "NEXUS_AUTH_ALLOW_LIVE"
+APPLY = "NEXUS_AUTH_APPLY"
 TEST_KEY = "sk_test_"
 
 
@@ -48,12 +49,23 @@ class Choice:
     """None: the emulator."""
     database_url: str | None = field(repr=False)
     """None: the embedded server."""
+    applies: bool = False
+    """Whether the reconciler may repair beside a real Clerk."""
+
+    @property
+    def repairs(self) -> bool:
+        """Whether the reconciler repairs what it finds, or only reports it."""
+        return self.clerk is None or self.applies
 
 
 def choose(environment: Mapping[str, str]) -> Choice:
     """Reads the choice from the environment; an empty variable counts as absent. Raises `Unusable`."""
     clerk = _clerk({name: value.strip() for name, value in environment.items()})
-    return Choice(clerk=clerk, database_url=_database_url(environment.get("DATABASE_URL", ""), real=clerk is not None))
+    return Choice(
+        clerk=clerk,
+        database_url=_database_url(environment.get("DATABASE_URL", ""), real=clerk is not None),
+        applies=environment.get(APPLY, "").strip() == "1",
+    )
 
 
 def _clerk(environment: Mapping[str, str]) -> RealClerk | None:

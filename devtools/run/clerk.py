@@ -74,6 +74,7 @@ class EmulatedClerk:
             f"--port={self._port}",
             f"--seed={SEED}",
             f"--instance-id={INSTANCE_ID}",
+            "--environment-type=production",
             f"--secret-key-file={self._keys.emulator_key_file.resolve()}",
             f"--endpoint={self._webhook_url}",
             heard=self._heard,

@@ -21,7 +21,7 @@ from devtools.postgres.places import make_folder
 from devtools.postgres.server import PORTS
 from devtools.run.choice import Unusable
 
-PORT_NAMES = ("webhook", "metrics", "emulator")
+PORT_NAMES = ("webhook", "metrics", "emulator", "reconciler")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class RunFolder:
         self.home = home
         self.path = home / ".run"
         self.env_file = self.path / "env"
+        self.reconciler = self.path / "reconciler"
+        """Its manifests, and the secrets that they name; there while a run lasts."""
         self._lock: IO[str] | None = None
 
     def claim(self) -> None:

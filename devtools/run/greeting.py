@@ -11,6 +11,7 @@ from devtools.postgres.places import CHECKOUT
 from devtools.run.clerk import ClerkFacts
 from devtools.run.folder import RunFolder
 from devtools.run.output import Piece
+from devtools.run.reconciler import Reconciler
 from devtools.run.webhook import PATH, Webhook
 
 QUERY = "select id, primary_email from clerk.users"
@@ -19,7 +20,13 @@ Line = tuple[Piece, ...]
 
 
 def greeting(
-    clerk: ClerkFacts, *, database: Database, webhook: Webhook, folder: RunFolder, seconds: float
+    clerk: ClerkFacts,
+    *,
+    database: Database,
+    webhook: Webhook,
+    reconciler: Reconciler,
+    folder: RunFolder,
+    seconds: float,
 ) -> list[Line]:
     """The lines, in order; `seconds` is how long the start took."""
     psql = _psql(folder)
@@ -32,11 +39,12 @@ def greeting(
         lines.append(_row("Clerk", clerk.api_url, f"{clerk.instance_id}, {'LIVE' if clerk.is_live else 'test'} key"))
     lines += [
         _row("webhook", webhook.url),
-        _row("metrics", webhook.metrics_url),
+        _row("metrics", webhook.metrics_url, "of the webhook"),
+        _row("", reconciler.metrics_url, "of the reconciler"),
         _row("Postgres", where, psql),
         _row("env", _short(folder.env_file), f"every address and key: . {shlex.quote(_short(folder.env_file))}"),
         _line(),
-        *(_try_emulator(psql) if clerk.page_url else _try_real(psql)),
+        *(_try_emulator(psql) if clerk.page_url else _try_real(psql, repairs=reconciler.repairs)),
         _line(),
     ]
     return lines
@@ -46,18 +54,30 @@ def _try_emulator(psql: str) -> list[Line]:
     return [
         _line("Create a user on the page. Its event is a line below, with its id; then ask Postgres as that user:"),
         _line((f"  {psql} --as user_… -c '{QUERY}'", "cyan")),
-        _line("As any other id it shows nothing. The emulator's users of the start are not in Postgres (there is no"),
-        _line("backfill yet), only what happens from now on; those that you create, the emulator forgets at its end."),
+        _line("As any other id it shows nothing. The emulator's users of the start come by the reconciler's backfill;"),
+        _line("let the page lose an event, or edit a row by hand: its next look or sweep (15 s, 2 min) repairs it."),
+        _line("Users that you create the emulator forgets at its end; the next run's sweep then takes them away."),
+        _line("  ", (f"{_command('nexus-auth')} status", "cyan"), ", plan, findings and explain ID tell more"),
     ]
 
 
-def _try_real(psql: str) -> list[Line]:
+def _try_real(psql: str, *, repairs: bool) -> list[Line]:
     return [
         _line("Clerk must reach the webhook from outside: open a tunnel to the port above, and give Clerk's dashboard"),
         _line((f"  https://<your tunnel>{PATH}", "cyan")),
         _line("Then sign a user up. Its event is a line below, with its id; ask Postgres as that user:"),
         _line((f"  {psql} --as user_… -c '{QUERY}'", "cyan")),
+        _line(
+            "The reconciler repairs what it finds (NEXUS_AUTH_APPLY=1)."
+            if repairs
+            else "The reconciler only reports what it finds; with NEXUS_AUTH_APPLY=1 it repairs, and backfills."
+        ),
     ]
+
+
+def _command(name: str) -> str:
+    """A program beside our Python."""
+    return shlex.quote(_short(Path(sys.executable).with_name(name)))
 
 
 def _line(*pieces: str | Piece) -> Line:

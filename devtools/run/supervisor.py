@@ -17,8 +17,10 @@ from devtools.run.clerk import Clerk, ClerkFacts
 from devtools.run.database import RunDatabase
 from devtools.run.folder import Keys, RunFolder
 from devtools.run.greeting import greeting
+from devtools.run.live import keep_live
 from devtools.run.output import Output
 from devtools.run.parts import PartFailed
+from devtools.run.reconciler import SYNC, Reconciler, forget
 from devtools.run.webhook import Webhook
 
 DRAIN_SECONDS = 5
@@ -32,12 +34,21 @@ class Supervisor:
     """Runs the parts that it is given."""
 
     def __init__(
-        self, *, clerk: Clerk, database: RunDatabase, webhook: Webhook, folder: RunFolder, keys: Keys, output: Output
+        self,
+        *,
+        clerk: Clerk,
+        database: RunDatabase,
+        webhook: Webhook,
+        reconciler: Reconciler,
+        folder: RunFolder,
+        keys: Keys,
+        output: Output,
     ) -> None:
         """`folder` is claimed already."""
         self._clerk = clerk
         self._database = database
         self._webhook = webhook
+        self._reconciler = reconciler
         self._folder = folder
         self._keys = keys
         self._output = output
@@ -67,23 +78,39 @@ class Supervisor:
     async def _serve(self, *, began: float) -> None:
         await self._webhook.warm_up()
         clerk, database = await together(self._clerk.start(), self._start_database())
-        await self._webhook.begin(self._webhook_environment(clerk, database))
+        self._webhook.begin(self._webhook_environment(clerk, database))
+        await self._webhook.until_ready()
+        await self._reconciler.warm_up()
+        self._reconciler.begin(self._reconciler.prepare(self._folder.reconciler, clerk=clerk, database=database))
         self._folder.write_env(self._variables(clerk, database))
         for pieces in greeting(
-            clerk, database=database, webhook=self._webhook, folder=self._folder, seconds=time.monotonic() - began
+            clerk,
+            database=database,
+            webhook=self._webhook,
+            reconciler=self._reconciler,
+            folder=self._folder,
+            seconds=time.monotonic() - began,
         ):
             self._output.line(*pieces)
-        await together(self._webhook.keep(), together(self._clerk.watch(), self._database.watch(self._postgres_said)))
+        await together(
+            together(self._webhook.keep(), self._reconciler.keep()),
+            together(
+                together(self._reconciler.tell(database), keep_live(self._output, clerk=clerk, database=database)),
+                together(self._clerk.watch(), self._database.watch(self._postgres_said)),
+            ),
+        )
 
     async def _start_database(self) -> Database:
         await self._database.start()
         return await self._database.prepare(await self._clerk.database_name())
 
     async def _end(self, serving: "asyncio.Task[None]") -> None:
-        """Who sends goes first, then who receives, then where it is written."""
+        """Who asks and who sends go first, then who receives, then where it is written."""
         self._folder.remove_env()
         with suppress(asyncio.CancelledError, Exception):
             await serving
+        await self._reconciler.stop()
+        forget(self._folder.reconciler)
         await self._clerk.stop()
         await self._webhook.stop()
         await self._database.stop()
@@ -109,7 +136,9 @@ class Supervisor:
             **({"EMULATOR_URL": clerk.page_url} if clerk.page_url else {}),
             **{f"{service.upper()}_DATABASE_URL": database.url(service) for service in (*SERVICES, "app")},
             "ADMIN_DATABASE_URL": database.admin_url,
-            "METRICS_URLS": self._webhook.metrics_url,
+            "METRICS_URLS": f"{self._webhook.metrics_url} {self._reconciler.metrics_url}",
+            "NEXUS_AUTH_SYNC": SYNC,
+            "RECONCILER_MANIFESTS": str((self._folder.reconciler / "manifests.yaml").resolve()),
             "NEXUS_AUTH_WITHHOLD_KEY": self._keys.withhold_key,
         }
 

@@ -1,5 +1,6 @@
 """`make run` as the processes that it is: started, used, killed, and nothing of it left."""
 
+import asyncio
 import os
 import re
 import signal
@@ -7,11 +8,14 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
 from devtools.clerk_emulator import Emulator, Settings
-from devtools.postgres import Database, Server, fetch, home_for
+from devtools.postgres import Database, Server, execute, fetch, home_for
+from services.reconciler.manifests import read_manifests
+from tests.commandline import CommandLine
 from tests.events import SECRET
 from tests.run import (
     VARIABLES,
@@ -23,12 +27,13 @@ from tests.run import (
     emit,
     finished,
     listens,
+    newest_users,
     nothing_left,
     psql,
     until,
 )
 
-PARTS = ("services.webhook", "devtools.clerk_emulator", "bin/postgres")
+PARTS = ("services.webhook", "services.reconciler.standalone", "devtools.clerk_emulator", "bin/postgres")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -62,6 +67,56 @@ async def test_a_user_of_the_api_and_one_of_the_page_each_see_their_own_row(run:
     assert await psql(run.home, grace) == [f"{grace}|grace@example.com"]
     assert await psql(run.home, "user_nobody") == []
     assert await psql(run.home, "user_nobody", "select current_user") == ["authenticated"]
+
+
+async def test_a_backfilled_user_sees_her_own_row_and_a_lost_event_is_repaired(run: Run) -> None:
+    variables = await run.ready()
+    await run.says(
+        r"^reconciler: backfill: 5,\d\d\d users, 200 organizations, 12,000 memberships in [\d.]+ s", seconds=200
+    )
+    seeded = (await newest_users(variables, offset=4_000))[0]
+    assert [line.partition("|")[0] for line in await psql(run.home, seeded)] == [seeded]
+    async with aiohttp.ClientSession(variables["CLERK_API_URL"]) as session:
+        fault = {"kind": "lose", "next": 1, "types": "user.created"}
+        assert (await session.post("/_emulator/faults", json=fault)).status < 300
+    lost = await create_user(variables, "lost@example.com")
+    await run.says(rf"^ +missing +user +{lost} +repaired +never received$", seconds=120)
+    assert await psql(run.home, lost) == [f"{lost}|lost@example.com"]
+    assert not re.search(rf"user\.created .*{lost}", run.text)
+
+
+async def test_a_row_edited_by_hand_is_told_by_the_command_line_beside_it(run: Run) -> None:
+    variables = await run.ready()
+    await run.says(r"^reconciler: backfill: ", seconds=200)
+    seeded = (await newest_users(variables, offset=4_000))[1]
+    execute(variables["ADMIN_DATABASE_URL"], f"update clerk.users set first_name = 'By hand' where id = '{seeded}'")
+    beside = CommandLine(run.home)
+    told = await asyncio.to_thread(beside, "sync", "--full", "--apply", "--kind", "users")
+    assert told.code == 0, told.err
+    story = (await asyncio.to_thread(beside, "explain", seeded, "--output", "json")).json()["story"]
+    assert ("finding", "edited") in {(step["what"], step.get("problem")) for step in story}
+    (row,) = fetch(variables["ADMIN_DATABASE_URL"], "select first_name from clerk.users where id = $1", seeded)
+    assert row["first_name"] != "By hand"
+
+
+async def test_the_manifests_and_their_secrets_are_for_the_owner_while_it_lasts(home: Path) -> None:
+    async with Run(home) as run:
+        folder = Path((await run.ready())["RECONCILER_MANIFESTS"]).parent
+        assert {stat.S_IMODE(place.stat().st_mode) for place in (folder, *folder.rglob("*")) if place.is_dir()} == {
+            0o700
+        }
+        (instance,) = read_manifests((folder / "manifests.yaml").read_text()).instances.values()
+        assert (folder / "secrets" / instance.secret_key.name / instance.secret_key.key).is_file()
+        run.send(signal.SIGTERM)
+        assert await run.exit_code() == 0
+        assert not folder.exists()
+
+
+async def test_a_reconciler_that_dies_is_named_and_started_again(run: Run) -> None:
+    await run.ready()
+    os.kill(run.find(r"services\.reconciler"), signal.SIGKILL)
+    await run.says(r"^reconciler: was ended by SIGKILL; it is started again in 0\.5 s")
+    await run.says(r"^reconciler: looks again")
 
 
 async def test_the_shell_reads_every_address_and_key_and_nobody_else_may(run: Run) -> None:
@@ -165,7 +220,8 @@ async def test_a_killed_supervisor_leaves_nothing_and_the_next_run_goes_on(home:
         await nothing_left(processes, variables)
     async with Run(home) as again:
         later = await again.ready()
-        assert await psql(home, user) == [f"{user}|kept@example.com"]
+        kept_rows = fetch(later["ADMIN_DATABASE_URL"], "select id from clerk_private.objects where id = $1", user)
+        assert [row["id"] for row in kept_rows] == [user], "a sweep may have buried it: the emulator forgot it"
         kept = ("CLERK_SECRET_KEY", "WEBHOOK_SECRETS", "CLERK_INSTANCE_ID", "NEXUS_AUTH_WITHHOLD_KEY")
         assert [later[name] for name in kept] == [variables[name] for name in kept]
 
@@ -189,7 +245,7 @@ async def test_a_webhook_service_that_dies_is_named_and_started_again_on_the_sam
     await run.says(rf"user\.created +created +{user}")
     assert await psql(run.home, user) == [f"{user}|patient@example.com"]
     assert listens(variables["WEBHOOK_URL"])
-    assert listens(variables["METRICS_URLS"])
+    assert all(listens(url) for url in variables["METRICS_URLS"].split())
     os.kill(run.find("services.webhook"), signal.SIGKILL)
     await run.says(r"^webhook: was ended by SIGKILL; it is started again in 1 s")
 
@@ -234,6 +290,7 @@ async def test_database_url_takes_the_place_of_the_embedded_server(home: Path, d
 async def test_a_real_clerk_is_used_where_both_keys_are_given(home: Path) -> None:
     async with Emulator(Settings(users=2, organizations=1, memberships=1, seed=77)) as clerk:
         real = {"CLERK_SECRET_KEY": clerk.secret_key, "CLERK_WEBHOOK_SIGNING_SECRET": SECRET}
+        seeded = (await newest_users({**real, "CLERK_API_URL": clerk.api_url}, offset=0))[0]
         async with Run(home, environment=real | {"CLERK_API_URL": clerk.api_url}) as run:
             variables = await run.ready()
             assert "EMULATOR_URL" not in variables
@@ -241,10 +298,16 @@ async def test_a_real_clerk_is_used_where_both_keys_are_given(home: Path) -> Non
             assert (variables["CLERK_INSTANCE_ID"], variables["WEBHOOK_SECRETS"]) == (clerk.instance_id, SECRET)
             await run.says(r"tunnel")
             await run.says(r"https://<your tunnel>/webhooks/clerk")
+            await run.says(r"The reconciler only reports .* NEXUS_AUTH_APPLY=1")
+            await run.says(r"^reconciler: full sweep: found 4 missing; nothing repaired")
+            assert fetch(variables["ADMIN_DATABASE_URL"], "select id from clerk.users where id = $1", seeded) == []
             clerk.add_endpoint(variables["WEBHOOK_URL"], secret=SECRET)
             user = clerk.changes.users.create({"email_address": ["real@example.com"]})
             await run.says(rf"user\.created +created +{user.id}")
             assert await psql(home, user.id) == [f"{user.id}|real@example.com"]
+        applied = real | {"CLERK_API_URL": clerk.api_url, "NEXUS_AUTH_APPLY": "1"}
+        async with Run(home, environment=applied) as run:
+            await run.says(r"The reconciler repairs what it finds")
 
 
 async def refused(home: Path, environment: Mapping[str, str]) -> str:
