@@ -194,6 +194,17 @@ async def test_ctrl_c_in_a_terminal_ends_everything(home: Path) -> None:
         await nothing_left(processes, variables, seconds=0)
 
 
+async def test_a_terminal_has_a_live_view_below_the_lines_unless_it_is_not_wanted(home: Path) -> None:
+    async with Run(home, terminal=True) as run:
+        await run.says(r"Clerk {5}\x1b\[0m +5,0\d\d +200 +12,000")
+        user = await create_user(await run.ready(), "live@example.com")
+        await run.says(rf"event {{5}}\x1b\[0muser\.created \w+ {user}")
+    async with Run(home, terminal=True, environment={"NEXUS_AUTH_PLAIN": "1"}) as run:
+        user = await create_user(await run.ready(), "plain@example.com")
+        await run.says(user)
+        assert "memberships\x1b" not in run.text
+
+
 async def test_a_terminal_that_closes_ends_everything(home: Path) -> None:
     async with Run(home, terminal=True) as run:
         variables, processes = await run.ready(), run.processes()
