@@ -6,6 +6,7 @@ ROLES = "sql/migrations/20261125000001_roles_and_schemas.sql"
 MIRROR = "sql/migrations/20261125000003_mirror.sql"
 APPLY = "sql/migrations/20261125000004_apply.sql"
 INGEST = "sql/migrations/20261125000005_ingest.sql"
+RECONCILE = "sql/migrations/20261125000006_reconcile.sql"
 
 VERSIONS = "tests/integration/test_versions.py::test_"
 PARENTS = "tests/integration/test_parents.py::test_"
@@ -19,6 +20,11 @@ START = "tests/integration/test_webhook_startup.py::test_"
 VERIFICATION = "tests/integration/test_webhook_verification.py::test_"
 ANSWERS = "tests/integration/test_webhook_answers.py::test_"
 MAINTENANCE = "tests/integration/test_maintenance.py::test_"
+WALK = "tests/reconcile/test_walk.py::test_"
+DELETION = "tests/reconcile/test_deletion.py::test_"
+REVIVAL = "tests/reconcile/test_revival.py::test_"
+FENCE = "tests/reconcile/test_fence.py::test_"
+BUDGET = "tests/reconcile/test_budget.py::test_"
 
 
 @dataclass(frozen=True)
@@ -230,5 +236,107 @@ FAULTS: tuple[Fault, ...] = (
         "lock table only clerk_private.inbox in share row exclusive mode;",
         "perform 1;",
         (f"{MAINTENANCE}a_writer_that_waits_for_the_default_partition_finds_its_row_in_the_new_one",),
+    ),
+    Fault(
+        "a short page ends the walk",
+        "5 no mass deletion",
+        "nexus_auth/reconcile/walk.py",
+        "            short = not full\n            yield self._took(fresh)\n",
+        "            short = not full\n            yield self._took(fresh)\n            if short:\n                return\n",
+        (f"{WALK}a_short_page_that_rows_follow_makes_the_walk_incomplete",),
+    ),
+    Fault(
+        "ties are not carried over",
+        "1 convergence",
+        "nexus_auth/reconcile/walk.py",
+        "        return await self._by_time(self._newest.created_at)\n",
+        "        return await self._by_time(self._newest.created_at + 1)\n",
+        (f"{WALK}every_user_is_found_however_bounds_are_meant[False-False-False]",),
+    ),
+    Fault(
+        "the limit is left to Clerk",
+        "1 convergence",
+        "nexus_auth/reconcile/walk.py",
+        '[("limit", str(PAGE)), ("order_by", "+created_at"), *params]',
+        '[("order_by", "+created_at"), *params]',
+        (f"{WALK}pages_may_end_anywhere[501]",),
+    ),
+    Fault(
+        "a page that is full of others ends the window",
+        "1 convergence",
+        "nexus_auth/reconcile/walk.py",
+        "            if full and not fresh:\n",
+        "            if full and not fresh and self._newest is not None:\n",
+        (f"{WALK}a_window_may_begin_behind_a_moment_that_fills_a_page",),
+    ),
+    Fault(
+        "verification goes by status 200 alone",
+        "5 no mass deletion",
+        "nexus_auth/reconcile/deletion.py",
+        "        if strange:\n",
+        "        if False:\n",
+        (
+            f"{DELETION}an_answer_with_a_user_that_was_not_asked_for_proves_nothing",
+            f"{DELETION}an_answer_with_members_that_were_not_asked_for_proves_nothing",
+        ),
+    ),
+    Fault(
+        "the guard is off",
+        "5 no mass deletion",
+        "nexus_auth/reconcile/policy.py",
+        "        return deleted + more <= max(",
+        "        return True or deleted + more <= max(",
+        (f"{DELETION}half_the_users_gone_parks_and_says_what_to_do",),
+    ),
+    Fault(
+        "a list page revives",
+        "4 deletion wins",
+        "nexus_auth/reconcile/sweep.py",
+        '            findings += await self._doubt(connection, kind, "resurfaced", dead, states)\n',
+        "            for item in dead:\n"
+        "                await connection.fetchval(\n"
+        '                    "select clerk_private.revive($1, $2, $3::clerk_private.change, $4)",\n'
+        "                    *(self._run.id, self._run.epoch, change_of(item, entity), states[item.id][3]),\n"
+        "                )\n"
+        '            findings += await self._doubt(connection, kind, "resurfaced", dead, states)\n',
+        (
+            f"{REVIVAL}a_false_tombstone_is_revived_by_two_reads_and_not_by_a_list_page",
+            f"{REVIVAL}a_stale_replica_revives_nothing",
+        ),
+    ),
+    Fault(
+        "a revival does not look at the tombstone's sequence",
+        "4 deletion wins",
+        RECONCILE,
+        " and o.tombstone_seq = p_tombstone_seq\n",
+        "\n",
+        (f"{REVIVAL}a_tombstone_made_anew_between_two_reads_is_not_revived",),
+    ),
+    Fault(
+        "the fence does not look at the epoch",
+        "fence",
+        RECONCILE,
+        "where r.id = p_run and r.epoch = p_epoch and r.state = 'running' for share",
+        "where r.id = p_run and r.state = 'running' for share",
+        (
+            f"{FENCE}a_second_leader_fences_the_first",
+            f"{FENCE}an_engine_that_was_taken_over_raises_fenced_and_writes_nothing[sweep.repaired]",
+        ),
+    ),
+    Fault(
+        "retries are not counted",
+        "7 budget",
+        "nexus_auth/reconcile/requester.py",
+        "            await self._budget.take()\n",
+        "            if attempt == 1:\n                await self._budget.take()\n",
+        (f"{BUDGET}a_retry_takes_from_the_budget_like_any_request",),
+    ),
+    Fault(
+        "the HTTP client repeats by itself",
+        "7 budget",
+        "nexus_auth/clerk/api.py",
+        "            self._session._retry_connection = False\n",
+        "            self._session._retry_connection = True\n",
+        (f"{BUDGET}a_kept_connection_that_breaks_costs_one_request_and_not_two",),
     ),
 )

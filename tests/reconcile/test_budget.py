@@ -107,3 +107,26 @@ def test_what_a_bucket_can_give_in_any_window_is_within_the_share(environment: s
         tokens = min(share.burst, tokens + share.per_second / steps)
     most = max(sum(1 for at in grants if start <= at < start + 10.9) for start in grants)
     assert most <= limit
+
+
+async def test_a_kept_connection_that_breaks_costs_one_request_and_not_two() -> None:
+    """HTTP clients like to repeat a GET on their own when that happens; no budget would have counted it."""
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        while await reader.readuntil(b"\r\n\r\n"):
+            requests += 1
+            if requests > 1:
+                writer.close()
+                return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+            await writer.drain()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, ClerkApi(f"http://127.0.0.1:{port}", secret_key="sk_test_x") as api:
+        await api.read("/users")
+        with pytest.raises(ClerkUnavailable):
+            await api.read("/users")
+    assert requests == 2
