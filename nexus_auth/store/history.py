@@ -21,6 +21,8 @@ class History:
     """By kind, seconds since 1970: when the last run that listed all of it began."""
     failed_at: datetime | None
     """When a full or deep run last failed: the next one waits a little."""
+    in_vain_at: datetime | None
+    """When the newest incremental run ended, if it came to nothing: what presses waits a little, too."""
     running: str | None
     """Mode and kinds of a run that was not finished: it is resumed first."""
     approved: bool

@@ -11,6 +11,8 @@ select
      group by kind) k) as full_at,
   (select max(r.finished_at) from clerk_private.runs r where r.sync = $1 and r.mode <> 'incremental'
      and (r.state = 'failed' or r.state = 'parked' and r.parked_digest is null)) as failed_at,
+  (select case when r.state <> 'completed' then r.finished_at end from clerk_private.runs r
+   where r.sync = $1 and r.mode = 'incremental' and r.state <> 'running' order by r.id desc limit 1) as in_vain_at,
   (select r.mode || ' ' || array_to_string(r.kinds, ',') from clerk_private.runs r
    where r.sync = $1 and r.state = 'running') as running,
   exists (

@@ -229,7 +229,11 @@ async def approved(connection: Any, *, sync: str) -> tuple[int, list[tuple[str, 
     if row is None:
         return None
     ids = await _parked_ids(connection, row["id"])
-    return (row["id"], ids) if digest(ids) == bytes(row["parked_digest"]) else None
+    if digest(ids) == bytes(row["parked_digest"]):
+        return row["id"], ids
+    # it was given for others: taken back, else it would be looked at again and again
+    await connection.execute("update clerk_private.runs set approved_at = null where id = $1", row["id"])
+    return None
 
 
 async def has_parked(connection: Any, run_id: int) -> bool:

@@ -8,7 +8,7 @@ from nexus_auth.store.runs import Mode
 from services.reconciler.manifests import SyncManifest
 
 AGAIN_SECONDS = 60.0
-"""After a full or deep run that failed, the next one waits so long at least."""
+"""After a run that failed, the next one of its kind waits so long at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,24 @@ def due(sync: SyncManifest, history: History) -> Due | None:
         )
         if late:
             return Due("full", replace(sync.policy, kinds=late), "first sweep" if never else "fullSweepInterval")
-    if history.approved:
-        return Due("incremental", sync.policy, "an approval")
-    if history.requested_at is not None:
-        return Due("incremental", sync.policy, "events may have been missed")
-    if history.doubts_due and sync.policy.drift == "Fix":
-        return Due("incremental", sync.policy, "a verification is due")
+    in_vain = history.in_vain_at is not None and now - history.in_vain_at.timestamp() < AGAIN_SECONDS
+    reason = None if in_vain else _pressing(sync, history)
+    if reason is not None:
+        return Due("incremental", sync.policy, reason)
     if history.incremental_at is None or now - history.incremental_at.timestamp() >= sync.interval:
         return Due("incremental", sync.policy, "interval")
+    return None
+
+
+def _pressing(sync: SyncManifest, history: History) -> str | None:
+    """Why an incremental run should not wait for its interval. What only `Fix` can do is not asked for without it."""
+    fixes = sync.policy.drift == "Fix"
+    if history.approved and fixes:
+        return "an approval"
+    if history.requested_at is not None:
+        return "events may have been missed"
+    if history.doubts_due and fixes:
+        return "a verification is due"
     return None
 
 
