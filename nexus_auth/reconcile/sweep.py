@@ -7,6 +7,7 @@ the ids of what may have to go.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from itertools import pairwise
@@ -24,6 +25,7 @@ from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.reconcile.deletion import GROUPS, Verdict, chunks, owner_of, verify
 from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.reconcile.requester import Requester
+from nexus_auth.reconcile.turns import Turns
 from nexus_auth.reconcile.walk import (
     END,
     OVERLAP,
@@ -43,6 +45,9 @@ ATTEMPTS = 3
 """Walks of one window, or of one list, before it is given up for this run."""
 
 SAVE_SECONDS = 1.0
+SAVE_SPARES = 10.0
+"""Saving stops the walkers; it begins again after so many times as long as it took."""
+
 EDITED_CHUNK = 5_000
 WINDOW_ROWS = 4 * PAGE
 """Users that a window holds at least: smaller ones cost more requests than they save time."""
@@ -72,7 +77,8 @@ class Sweep:
         self._requests = requests
         self._dry = dry
         self._failpoint = failpoint
-        self._saved = time.monotonic()
+        self._turns = Turns()
+        self._save_again = time.monotonic() + SAVE_SECONDS
         self._dry_extras: dict[str, list[str]] = {}
         self._backfill: dict[str, bool] = {}
         self._edits: asyncio.Task[None] | None = None
@@ -147,7 +153,7 @@ class Sweep:
             if self._dry:
                 continue
             action = "repaired" if self._fixes else "reported"
-            async with runs.writing(self._pool, self._run) as connection:
+            async with self._turns.beside_others(), runs.writing(self._pool, self._run) as connection:
                 if self._fixes:
                     await runs.undo_edits(connection, self._run, kind, list(chunk.problems))
                     self._run.count(kind, "repaired", len(chunk.problems))
@@ -280,7 +286,7 @@ class Sweep:
         if not (missing or stale or deep or dead or ahead or extra):
             return
         findings = [Finding(kind, object_id, "extra") for object_id in extra]
-        async with runs.writing(self._pool, self._run) as connection:
+        async with self._turns.beside_others(), runs.writing(self._pool, self._run) as connection:
             for problem, items in (("missing", missing), ("stale", stale), ("deep", deep)):
                 findings += await self._repair(connection, entity, problem, items)
             findings += await self._doubt(connection, kind, "resurfaced", dead, states)
@@ -398,14 +404,17 @@ class Sweep:
     # ------------------------------------------------------------ progress
 
     async def _save_now_and_then(self) -> None:
-        if time.monotonic() - self._saved >= SAVE_SECONDS:
+        if time.monotonic() >= self._save_again:
             await self._save()
 
     async def _save(self) -> None:
-        self._saved = time.monotonic()
+        self._save_again = math.inf
+        began = time.monotonic()
         if not self._dry:
-            async with runs.writing(self._pool, self._run, changes_run=True) as connection:
+            async with self._turns.alone(), runs.writing(self._pool, self._run, changes_run=True) as connection:
                 await runs.save(connection, self._run, requests=self._requests())
+        lasted = time.monotonic() - began
+        self._save_again = time.monotonic() + max(SAVE_SECONDS, SAVE_SPARES * lasted)
 
 
 def _weightiest(group: ExceptionGroup[Exception]) -> Exception:
