@@ -139,7 +139,21 @@ class ClerkApi:
             raise ClerkUnavailable(f"{url} answered {status}")
         if status != 200:
             raise ClerkRefused(_refusal(url, status=status, body=body), status=status)
-        return Answer(body=body, asked_at=_asked_at(began, answered=time.time(), date=headers.get("Date")))
+        return Answer(body=body, asked_at=asked_at(began, answered=time.time(), date=headers.get("Date")))
+
+
+def asked_at(began: float, *, answered: float, date: str | None) -> int:
+    """When a request began by Clerk's clock, ms, where that differs from ours by more than `SKEW`; else by ours.
+
+    `began` and `answered` are ours, seconds since 1970; `date` is the answer's header.
+    """
+    try:
+        theirs = parsedate_to_datetime(date or "").timestamp() + 0.5  # the header knows whole seconds
+    except (TypeError, ValueError):
+        return int(began * 1000)
+    # their clock was read between our two readings: a slow answer is no skew
+    skew = theirs - min(max(theirs, began), answered)
+    return int((began + (skew if abs(skew) > SKEW else 0.0)) * 1000)
 
 
 def instance_id_of(answer: Answer) -> str:
@@ -152,15 +166,6 @@ def instance_id_of(answer: Answer) -> str:
     if not isinstance(instance_id, str) or not re.fullmatch(r"ins_\w{1,100}", instance_id):
         raise ClerkUnavailable("/instance answered something that is no instance; is CLERK_API_URL right?")
     return instance_id
-
-
-def _asked_at(began: float, *, answered: float, date: str | None) -> int:
-    try:
-        theirs = parsedate_to_datetime(date or "").timestamp() + 0.5  # the header knows whole seconds
-    except (TypeError, ValueError):
-        return int(began * 1000)
-    skew = theirs - answered
-    return int((began + (skew if abs(skew) > SKEW else 0.0)) * 1000)
 
 
 def _seconds(retry_after: str | None) -> float:

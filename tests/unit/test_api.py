@@ -4,12 +4,13 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 
 import pytest
 from aiohttp import web
 
 from devtools.clerk_emulator import Emulator, Settings
-from nexus_auth.clerk.api import API_VERSION, ClerkApi, ClerkRefused, ClerkUnavailable
+from nexus_auth.clerk.api import API_VERSION, ClerkApi, ClerkRefused, ClerkUnavailable, asked_at
 
 KEY = "sk_test_the_very_secret_key"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -136,3 +137,24 @@ def test_a_key_that_is_none_is_refused_and_not_repeated(key: str) -> None:
 
 def test_a_client_shows_its_address_only() -> None:
     assert KEY not in repr(ClerkApi("https://api.clerk.com", secret_key=KEY))
+
+
+@pytest.mark.parametrize(
+    ("header_at", "answered", "expected"),
+    [
+        (1_000, 1_000.3, 1_000_000),
+        (1_001, 1_000.3, 1_000_000),  # 1.2 s ahead at most: less than headers of whole seconds can tell
+        (1_300, 1_000.3, 1_300_200),  # their clock is five minutes ahead
+        (700, 1_000.3, 700_500),  # and behind
+        (1_000, 1_020.0, 1_000_000),  # a page that took twenty seconds
+        (1_019, 1_020.0, 1_000_000),
+        (1_320, 1_020.0, 1_300_500),  # slow, and ahead of ours
+    ],
+)
+def test_a_request_began_by_clerks_clock_where_ours_is_off(header_at: int, answered: float, expected: int) -> None:
+    assert asked_at(1_000.0, answered=answered, date=formatdate(header_at, usegmt=True)) == expected
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Thu, 99 Jan 1970 00:00:00 GMT"])
+def test_without_a_readable_date_our_clock_counts(date: str | None) -> None:
+    assert asked_at(1_000.25, answered=1_000.3, date=date) == 1_000_250
