@@ -16,20 +16,21 @@ POLL_SECONDS = 0.01
 
 def noted_pid(data: Path) -> int | None:
     """The process id in `postmaster.pid`, whoever it belongs to by now."""
-    lines = _lines(data)
-    return abs(int(lines[0])) if lines and lines[0].strip().lstrip("-").isdigit() else None
+    return _noted(_lines(data))
 
 
 def live_pid(data: Path) -> int | None:
     """The postmaster that runs on this data folder, or None."""
-    pid = noted_pid(data)
-    return pid if pid is not None and _stands_in(pid, data) else None
+    return _live(_lines(data), data)
 
 
 def is_ready(data: Path) -> bool:
-    """Whether the postmaster says that it accepts connections (line 8; pg_ctl looks there too)."""
+    """Whether a postmaster runs here and says that it accepts connections (line 8; pg_ctl looks there too).
+
+    One look at the file for both: a crashed server leaves one that says ready, until the next one writes its own.
+    """
     lines = _lines(data)
-    return len(lines) >= 8 and lines[7].strip() == "ready"
+    return len(lines) >= 8 and lines[7].strip() == "ready" and _live(lines, data) is not None
 
 
 def crash(pid: int, *, timeout: float) -> None:
@@ -60,6 +61,15 @@ def _lines(data: Path) -> list[str]:
         return (data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return []
+
+
+def _noted(lines: list[str]) -> int | None:
+    return abs(int(lines[0])) if lines and lines[0].strip().lstrip("-").isdigit() else None
+
+
+def _live(lines: list[str], data: Path) -> int | None:
+    pid = _noted(lines)
+    return pid if pid is not None and _stands_in(pid, data) else None
 
 
 def _stands_in(pid: int, data: Path) -> bool:

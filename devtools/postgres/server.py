@@ -250,7 +250,7 @@ class Server:
         while True:
             self._spawn(port)
             while self.alive and time.monotonic() < deadline:
-                if postmaster.is_ready(self.data) and self.pid is not None:
+                if postmaster.is_ready(self.data):
                     (self.home / "port").write_text(str(port))
                     return True
                 time.sleep(postmaster.POLL_SECONDS)
