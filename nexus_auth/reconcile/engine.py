@@ -8,6 +8,7 @@ import asyncpg
 from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable, instance_id_of
 from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.reconcile.attribution import attribute
+from nexus_auth.reconcile.counts import check_counts
 from nexus_auth.reconcile.deletion import verify
 from nexus_auth.reconcile.incremental import set_watermark, sweep_changed
 from nexus_auth.reconcile.policy import SyncPolicy
@@ -104,6 +105,7 @@ class Engine:
                     await sweep_changed(self._pool, requester=self._requester, run=run, policy=policy)
                 except IncompleteWalk as incomplete:
                     problems.append(f"user: {incomplete}; the next run looks again")
+            await check_counts(self._pool, requester=self._requester, run=run, policy=policy)
         else:
             sweep = Sweep(
                 self._pool,
@@ -116,6 +118,7 @@ class Engine:
             problems = await sweep.execute()
             if run.progress.get("user") == "done":
                 await set_watermark(self._pool, run, sweep.highest_updated_at)
+            await check_counts(self._pool, requester=self._requester, run=run, policy=policy)
         await attribute(self._pool, run)
         async with self._pool.acquire() as connection:
             parked = await runs.has_parked(connection, run.id)

@@ -32,4 +32,5 @@ class SyncPolicy:
     overlap: float = 600.0
     """An incremental sweep looks this far behind its watermark."""
     verify_after: float = 60.0
-    """A reviving or lowering read waits so long after what it doubts; its second read as long again."""
+    """A reviving or lowering read waits so long after what it doubts; its second read as long again.
+    A difference of counts stands when two checks saw it that far apart."""

@@ -1,7 +1,7 @@
 """What happened so far, for whoever decides what happens next."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -25,6 +25,10 @@ class History:
     """When the newest incremental run ended, if it came to nothing: what presses waits a little, too."""
     running: str | None
     """Mode and kinds of a run that was not finished: it is resumed first."""
+    counts_differ: Sequence[str]
+    """Kinds of which Clerk counts more or fewer, for certain, than the last full sweep left."""
+    counts_doubted_at: datetime | None
+    """Since when counts differ that a second look is still to confirm."""
     approved: bool
     doubts_due: bool
     requested_at: datetime | None

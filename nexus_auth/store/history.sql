@@ -19,5 +19,8 @@ select
     select from clerk_private.runs r
     where r.sync = $1 and r.state = 'parked' and r.approved_at > now() - interval '24 hours') as approved,
   exists (select from clerk_private.verify_queue q where q.not_before <= now()) as doubts_due,
+  (select coalesce(array_agg(c.kind), '{}') from clerk_private.count_checks c where c.sync = $1 and c.stands) as counts_differ,
+  (select min(c.first_seen_at) from clerk_private.count_checks c
+   where c.sync = $1 and c.difference <> coalesce(c.left_standing, 0) and not c.stands) as counts_doubted_at,
   (select i.sweep_requested_at from clerk_private.instance i) as requested_at,
   now() as now

@@ -26,6 +26,19 @@ async def recent_runs(connection: Any, *, limit: int = 20) -> list[dict[str, Any
     ]
 
 
+async def standing_differences(connection: Any) -> list[Mapping[str, Any]]:
+    """Kinds of which Clerk counts more (or, below zero, fewer) than the mirror, as last checked by any sync.
+
+    `left_standing` is what the last full sweep could not mend.
+    """
+    rows = await connection.fetch(
+        "select c.kind, c.sync, c.difference, c.left_standing, c.first_seen_at, c.checked_at from ("
+        "select distinct on (kind) * from clerk_private.count_checks order by kind, checked_at desc) c"
+        " where c.stands or c.left_standing is not null"
+    )
+    return [dict(row) for row in rows]
+
+
 async def budget(connection: Any, instance_id: str) -> Mapping[str, Any] | None:
     """The instance's budget of requests, if it has one: per_second, burst, tokens as of now, paused_until."""
     row = await connection.fetchrow(

@@ -29,11 +29,19 @@ async def _status(settings: CliSettings, *, output: str) -> None:
         standing = await overview.standing(connection)
         runs = await overview.recent_runs(connection)
         budget = await overview.budget(connection, held[0]) if held else None
+        differing = await overview.standing_differences(connection)
     trouble = list(_trouble(standing, runs))
     if output == "json":
-        print_json(_shown(held, standing=standing, runs=runs, budget=budget, trouble=trouble))
+        print_json(
+            {
+                **_shown(held, standing=standing, runs=runs, budget=budget, trouble=trouble),
+                "counts_differ": [
+                    {**of, **{at: iso(of[at]) for at in ("first_seen_at", "checked_at")}} for of in differing
+                ],
+            }
+        )
     else:
-        _print(held, standing=standing, runs=runs, budget=budget)
+        _print(held, standing=standing, runs=runs, budget=budget, differing=differing)
     if trouble:
         raise Failed("; ".join(trouble))
 
@@ -79,6 +87,7 @@ def _print(
     standing: Mapping[str, Any],
     runs: list[dict[str, Any]],
     budget: Mapping[str, Any] | None,
+    differing: list[Mapping[str, Any]],
 ) -> None:
     now = standing["now"]
     print_pairs(
@@ -91,6 +100,7 @@ def _print(
             ("last event", ago(standing["last_event_at"], now=now)),
             ("watermark", iso_ms(standing["watermark"]) or "none: no full sweep has completed"),
             ("budget", _budget(budget, now=now)),
+            *([("counts differ", _differing(differing))] if differing else []),
         ],
         title="Mirror",
     )
@@ -140,6 +150,17 @@ def _budget(budget: Mapping[str, Any] | None, *, now: datetime) -> str:
     text = f"{budget['per_second']:.2f} requests a second, bursts of {budget['burst']:.0f}, {budget['tokens']:.0f} left"
     paused = budget["paused_until"]
     return f"{text}; paused until {iso(paused)}" if paused is not None and paused > now else text
+
+
+def _differing(differing: list[Mapping[str, Any]]) -> str:
+    parts = (
+        f"{abs(of['difference']):,} {kind_words(of['kind'], abs(of['difference']))}"
+        f" {'more' if of['difference'] > 0 else 'fewer'}"
+        for of in differing
+    )
+    left = all(of["left_standing"] == of["difference"] for of in differing)
+    end = "a full sweep left it so: nexus-auth findings" if left else "a full sweep is due"
+    return f"Clerk has {', '.join(parts)} than the mirror, what is parked left out; {end}"
 
 
 def ago(moment: datetime | None, *, now: datetime) -> str:

@@ -43,6 +43,9 @@ def due(sync: SyncManifest, history: History) -> Due | None:
         )
         if late:
             return Due("full", replace(sync.policy, kinds=late), "first sweep" if never else "fullSweepInterval")
+        differing = tuple(kind for kind in sync.policy.kinds if kind in history.counts_differ)
+        if differing:
+            return Due("full", replace(sync.policy, kinds=differing), "counts differ")
     in_vain = history.in_vain_at is not None and now - history.in_vain_at.timestamp() < AGAIN_SECONDS
     reason = None if in_vain else _pressing(sync, history)
     if reason is not None:
@@ -61,6 +64,11 @@ def _pressing(sync: SyncManifest, history: History) -> str | None:
         return "events may have been missed"
     if history.doubts_due and fixes:
         return "a verification is due"
+    if history.counts_doubted_at is not None:
+        confirmable = history.counts_doubted_at.timestamp() + sync.policy.verify_after
+        looked_at = history.incremental_at.timestamp() if history.incremental_at else 0.0
+        if looked_at < confirmable <= history.now.timestamp():
+            return "counts differed"
     return None
 
 

@@ -84,6 +84,20 @@ create table clerk_private.watermarks (
   primary key (sync, kind)
 );
 
+-- Clerk's counts beside ours. A difference stands where two checks, far enough apart, saw one of the same sign and no event came
+-- between them: what was on its way has arrived by then. One that a full sweep left is not swept for again until it changes.
+create table clerk_private.count_checks (
+  sync text not null,
+  kind text not null,
+  difference bigint not null,          -- Clerk's count minus ours, what is parked taken for done
+  left_standing bigint,                -- the difference that the last full sweep of the kind could not mend
+  first_seen_at timestamptz not null default now(),  -- since when there is more, or less, than that, with no event between
+  stands boolean not null default false,
+  checked_at timestamptz not null default now(),
+  inbox_mark timestamptz,              -- the newest event at that time
+  primary key (sync, kind)
+);
+
 create index organizations_sweep on clerk.organizations (created_at) include (id, updated_at);
 create index memberships_sweep on clerk.organization_memberships (created_at) include (id, updated_at);
 
@@ -93,6 +107,7 @@ alter table clerk_private.parked_deletions enable row level security;
 alter table clerk_private.verify_queue enable row level security;
 alter table clerk_private.budget enable row level security;
 alter table clerk_private.watermarks enable row level security;
+alter table clerk_private.count_checks enable row level security;
 
 create policy runs_write on clerk_private.runs for all to clerk_reconciler using (true) with check (true);
 create policy findings_write on clerk_private.findings for all to clerk_reconciler using (true) with check (true);
@@ -100,6 +115,7 @@ create policy parked_deletions_write on clerk_private.parked_deletions for all t
 create policy verify_queue_write on clerk_private.verify_queue for all to clerk_reconciler using (true) with check (true);
 create policy budget_write on clerk_private.budget for all to clerk_reconciler using (true) with check (true);
 create policy watermarks_write on clerk_private.watermarks for all to clerk_reconciler using (true) with check (true);
+create policy count_checks_write on clerk_private.count_checks for all to clerk_reconciler using (true) with check (true);
 create policy runs_read on clerk_private.runs for select to clerk_cli using (true);
 create policy runs_approve on clerk_private.runs for update to clerk_cli using (true) with check (true);
 create policy findings_read on clerk_private.findings for select to clerk_cli using (true);
@@ -107,15 +123,16 @@ create policy parked_deletions_read on clerk_private.parked_deletions for select
 create policy verify_queue_read on clerk_private.verify_queue for select to clerk_cli using (true);
 create policy budget_read on clerk_private.budget for select to clerk_cli using (true);
 create policy watermarks_read on clerk_private.watermarks for select to clerk_cli using (true);
+create policy count_checks_read on clerk_private.count_checks for select to clerk_cli using (true);
 -- Attribution asks which events of an object came, and when; never what was in them.
 create policy inbox_attribution on clerk_private.inbox for select to clerk_reconciler using (true);
 create policy inbox_seen_last on clerk_private.inbox_seen for select to clerk_reconciler using (true);
 create policy parked_count on clerk_private.parked for select to clerk_reconciler using (true);
 
 grant select, insert, update, delete on clerk_private.runs, clerk_private.findings, clerk_private.parked_deletions,
-  clerk_private.verify_queue, clerk_private.budget, clerk_private.watermarks to clerk_reconciler;
+  clerk_private.verify_queue, clerk_private.budget, clerk_private.watermarks, clerk_private.count_checks to clerk_reconciler;
 grant select on clerk_private.runs, clerk_private.findings, clerk_private.parked_deletions, clerk_private.verify_queue,
-  clerk_private.budget, clerk_private.watermarks to clerk_cli;
+  clerk_private.budget, clerk_private.watermarks, clerk_private.count_checks to clerk_cli;
 grant update (approved_by, approved_at) on clerk_private.runs to clerk_cli;
 grant select (received_at, svix_id, type, observed_at, kind, object_id, subjects, state, outcome) on clerk_private.inbox to clerk_reconciler;
 grant select (svix_id, received_at) on clerk_private.inbox_seen to clerk_reconciler;
@@ -368,6 +385,6 @@ drop policy inbox_attribution on clerk_private.inbox;
 drop policy inbox_seen_last on clerk_private.inbox_seen;
 drop policy parked_count on clerk_private.parked;
 drop index clerk.organizations_sweep, clerk.memberships_sweep;
-drop table clerk_private.watermarks, clerk_private.budget, clerk_private.verify_queue, clerk_private.parked_deletions,
+drop table clerk_private.count_checks, clerk_private.watermarks, clerk_private.budget, clerk_private.verify_queue, clerk_private.parked_deletions,
   clerk_private.findings, clerk_private.runs;
 reset role;

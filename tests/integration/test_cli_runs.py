@@ -157,6 +157,22 @@ async def test_an_incremental_look_finds_a_lost_update(world: World) -> None:
     assert rows(world.database, f"select first_name from clerk.users where id = '{lost}'") == [("Lost",)]
 
 
+async def test_status_names_counts_that_differ(world: World) -> None:
+    await world.backfilled()
+    assert "counts differ" not in (await world("status")).out
+    (creator,) = world.seeded(1)
+    with world.clerk.events.silence():
+        world.clerk.changes.organizations.create({"name": "Lost", "created_by": creator})
+    assert (await world("sync", "--full")).code == 1
+    ran = await world("status")
+    assert "Clerk has 1 organization more, 1 membership more than the mirror" in " ".join(ran.out.split())
+    assert "a full sweep left it so" in " ".join(ran.out.split())
+    told = json.loads((await world("status", "--output", "json")).out)["counts_differ"]
+    assert {of["kind"]: of["difference"] for of in told} == {"organization": 1, "organization_membership": 1}
+    assert (await world("sync", "--full", "--apply")).code == 0
+    assert "counts differ" not in (await world("status")).out
+
+
 async def test_beside_a_leader_a_run_takes_a_name_of_its_own(world: World) -> None:
     await world.backfilled()
     leader = await asyncpg.connect(world.database.url("reconciler"), server_settings={"role": "clerk_reconciler"})

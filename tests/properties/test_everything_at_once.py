@@ -23,7 +23,7 @@ from tests.reconcile.story import Story, changes, faults, variants
 from tests.reconcile.world import FIX, World, close_world, open_world
 
 SHARE = Share(per_second=400, burst=40)
-OF_RUNS = ("parked_deletions", "findings", "verify_queue", "watermarks", "runs", "budget")
+OF_RUNS = ("parked_deletions", "findings", "verify_queue", "watermarks", "count_checks", "runs", "budget")
 CRASHES = ("", "run.led", "sweep.repairing", "sweep.repaired", "sweep.burying")
 
 rounds = st.lists(

@@ -28,7 +28,7 @@ TABLES = ("clerk.users", "clerk.user_emails", "clerk.organizations", "clerk.orga
 ARBITERS = "clerk_private.objects"
 PRIVATE = (
     *("objects", "burying", "inbox", "inbox_seen", "parked", "runs", "findings", "parked_deletions"),
-    *("verify_queue", "watermarks"),
+    *("verify_queue", "watermarks", "count_checks"),
 )
 
 
