@@ -19,7 +19,7 @@ from nexus_auth.reconcile.engine import Engine
 from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.reconcile.requester import Requester
 from nexus_auth.store import instance, overview
-from nexus_auth.store.budget import Budget, Share
+from nexus_auth.store.budget import Budget, Share, UnwrittenBudget
 from services.cli.database import RECONCILER, ClerkFailed, DatabaseFailed, opened
 from services.cli.settings import CliSettings, NotConfigured
 from services.cli.wording import KINDS
@@ -82,9 +82,9 @@ def policy_of(name: str, *, fix: bool, kinds: tuple[str, ...]) -> SyncPolicy:
 
 @asynccontextmanager
 async def workshop(
-    settings: CliSettings, *, sync_name: str | None, budget_percent: int | None, claims: bool
+    settings: CliSettings, *, sync_name: str | None, budget_percent: int | None, writes: bool
 ) -> AsyncIterator[Workshop]:
-    """Opens it. `claims`: a database that belongs to nobody becomes this key's instance's.
+    """Opens it. `writes`: a database that belongs to nobody becomes this key's instance's, and gets its budget.
 
     Raises `ClerkFailed`, `DatabaseFailed`, `NotConfigured`.
     """
@@ -96,7 +96,7 @@ async def workshop(
     except ValueError as error:
         raise NotConfigured(str(error)) from None
     async with opened(settings, login=RECONCILER) as pool, api as clerk:
-        instance_id = await _instance(pool, clerk, settings=settings, claims=claims)
+        instance_id = await _instance(pool, clerk, settings=settings, claims=writes)
         async with pool.acquire() as connection:
             row = await overview.budget(connection, instance_id)
             latest = await overview.latest_sync(connection)
@@ -105,8 +105,11 @@ async def workshop(
         else:
             environment = "Development" if key.startswith("sk_test_") else "Production"
             share = Share.of(environment, percent=budget_percent or DEFAULT_PERCENT)
-        budget = Budget(pool, instance_id=instance_id, share=share)
-        if row is None:
+        if row is None and not writes:
+            budget: Budget = UnwrittenBudget(pool, instance_id=instance_id, share=share)
+        else:
+            budget = Budget(pool, instance_id=instance_id, share=share)
+        if row is None and writes:
             await budget.open()
         holder = f"{socket.gethostname()} {os.getpid()} nexus-auth"
         yield Workshop(

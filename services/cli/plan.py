@@ -24,7 +24,7 @@ from services.cli.wording import differing, kind_words
 def plan(*, deep: bool, sync_name: str | None, kinds: tuple[str, ...], budget_percent: int | None, output: str) -> None:
     """List Clerk and show which rows a full sweep would insert, update or tombstone; exit 1 if there are any.
 
-    Writes no row and no run. It makes the requests that the sweep would make, at the budget that the database has.
+    Writes nothing. It makes the requests that the sweep would make, at the budget that the database has.
     """
     settings = read_settings(reconciler=True)
     run(_plan(settings, deep=deep, sync_name=sync_name, kinds=kinds, budget_percent=budget_percent, output=output))
@@ -39,7 +39,7 @@ async def _plan(
     budget_percent: int | None,
     output: str,
 ) -> None:
-    async with workshop(settings, sync_name=sync_name, budget_percent=budget_percent, claims=False) as shop:
+    async with workshop(settings, sync_name=sync_name, budget_percent=budget_percent, writes=False) as shop:
         began = time.monotonic()
         try:
             result = await shop.engine.plan(

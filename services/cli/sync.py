@@ -85,7 +85,7 @@ async def _sync(
     output: str,
 ) -> None:
     async with (
-        workshop(settings, sync_name=sync_name, budget_percent=budget_percent, claims=True) as shop,
+        workshop(settings, sync_name=sync_name, budget_percent=budget_percent, writes=True) as shop,
         _named(shop, fix=fix) as named,
     ):
         if fix and not named.leads:

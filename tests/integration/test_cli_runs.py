@@ -88,6 +88,11 @@ async def test_plan_tells_what_a_backfill_would_do_and_writes_nothing(world: Wor
     assert shown.code == 1
     assert "memberships" in shown.out
     assert "nothing was written" in shown.err
+    change(world.database, "delete from clerk_private.budget")
+    without = await world("plan", "--budget-percent", "50")
+    assert without.code == 1, without.err
+    assert without.out == shown.out
+    assert rows(world.database, "select count(*) from clerk_private.budget") == [(0,)]
 
 
 async def test_a_backfill_then_everything_is_in_step(world: World) -> None:

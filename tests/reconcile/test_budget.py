@@ -9,7 +9,7 @@ import pytest
 from devtools.clerk_emulator import ApiFault
 from nexus_auth.clerk.api import ClerkApi, ClerkUnavailable
 from nexus_auth.reconcile.requester import Requester
-from nexus_auth.store.budget import Budget, Share
+from nexus_auth.store.budget import Budget, Share, UnwrittenBudget
 from tests.reconcile.conftest import MakeWorld
 from tests.reconcile.world import World
 
@@ -66,6 +66,26 @@ async def test_a_retry_takes_from_the_budget_like_any_request(world: World) -> N
     await world.requester.read("/users", [("limit", "1")])
     assert world.budget.requests - taken == 5
     assert len(list(world.clerk.requests.since(0))) - seen == 5
+
+
+async def test_where_nothing_may_be_written_the_same_bucket_is_kept_in_the_process(world: World) -> None:
+    await world.admin.execute("delete from clerk_private.budget")
+    own = UnwrittenBudget(world.pool, instance_id=world.clerk.instance_id, share=Share(per_second=20, burst=4))
+    requester = Requester(world.api, budget=own, first_pause=0.001)
+    began, before = time.monotonic(), len(list(world.clerk.requests.since(0)))
+    while time.monotonic() < began + 1:
+        await requester.read("/users", [("limit", "1")])
+    asked = len(list(world.clerk.requests.since(0))) - before
+    lasted = time.monotonic() - began
+    assert 4 < own.requests == asked <= 4 + 20 * lasted + 1
+    world.clerk.add_fault(ApiFault("status", status=429, retry_after=1, route="/users", next=1))
+    began = time.monotonic()
+    await requester.read("/users", [("limit", "1")])
+    assert time.monotonic() - began >= 1
+    assert await world.admin.fetchval("select count(*) from clerk_private.budget") == 0
+    await world.budget.open()
+    await own.pause(60)
+    assert await world.admin.fetchval("select paused_until is not null from clerk_private.budget")
 
 
 async def test_one_429_pauses_everybody(world: World) -> None:
