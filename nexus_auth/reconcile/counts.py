@@ -30,16 +30,19 @@ async def check_counts(
     """
     swept = run.mode != "incremental"
     counted: dict[str, int] = {}
-    for kind in await _unmended(pool, run) if swept else policy.kinds:
+    kinds = await _unmended(pool, run) if swept else policy.kinds
+    for kind in kinds:
         try:
             counted[kind] = await _count(requester, kind)
         except (ClerkRefused, ClerkUnavailable) as error:
             if isinstance(error, ClerkRefused) and error.status == 401:
                 raise
             logger.warning("no count", extra={"sync": run.sync, "run": run.id, "kind": kind, "why": str(error)})
-    if not counted:
+    if not kinds:
         return
     async with runs.writing(pool, run) as connection:
+        if swept:  # without a count too: what stood before it is no reason for another one
+            await counts.begin_anew(connection, run, kinds=kinds)
         held = await counts.expected(connection, list(counted))
         await counts.note(
             connection,

@@ -37,6 +37,16 @@ async def differed(connection: Any) -> set[str]:
     return {row["kind"] for row in rows}
 
 
+async def begin_anew(connection: Any, run: Run, *, kinds: Sequence[str]) -> None:
+    """No difference of these kinds stands any more, until two checks say so again; inside `runs.writing`."""
+    await connection.execute(
+        "update clerk_private.count_checks set stands = false, first_seen_at = now()"
+        " where sync = $1 and kind = any ($2)",
+        run.sync,
+        list(kinds),
+    )
+
+
 async def note(
     connection: Any,
     run: Run,

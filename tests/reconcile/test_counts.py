@@ -216,6 +216,21 @@ async def test_a_count_that_clerk_refuses_is_no_failure_of_the_run(swept: World)
     assert (now.mode, now.policy.kinds) == ("full", ("organization_membership",))
 
 
+async def test_a_sweep_whose_end_could_not_be_counted_is_not_repeated_at_once(swept: World) -> None:
+    await lose_an_organization(swept)
+    for _ in range(2):
+        await look(swept)
+    now = await next_run(swept)
+    assert now is not None
+    swept.clerk.add_fault(ApiFault("status", status=403, query="*limit=1"))
+    assert (await swept.engine().run(now.policy, mode=now.mode)).state == "completed"
+    again = await next_run(swept)
+    assert again is not None
+    assert (again.mode, again.reason) == ("incremental", "counts differed")
+    await look(swept)
+    assert await next_run(swept) is None
+
+
 async def test_due_asks_for_each_look_once_and_for_the_kinds_that_differ(world: World) -> None:
     await world.sweep()
     await look(world)
