@@ -27,8 +27,10 @@ class WebhookService:
     manager that returns once the service is ready, unless `wait=False`.
     """
 
-    program: tuple[str, ...] = ("-m", "services.webhook")
-    """What Python runs; a control runs a sabotaged one."""
+    program: str = "services.webhook"
+    """The package that Python runs, on the leash: it ends with the test that started it, also where that was killed.
+    A control runs a sabotaged one.
+    """
 
     def __init__(self, database: Database, *, folder: Path, wait: bool = True, **settings: str | None) -> None:
         self._folder = folder
@@ -73,12 +75,17 @@ class WebhookService:
             offset = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *self.program,
+                "-m",
+                "devtools.run.leash",
+                self.program,
                 env=self._environment,
                 cwd=self._folder,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
             )
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"{}\n")
         listening = await self.logged("listening", after=offset)
         self.url = f"http://127.0.0.1:{listening['port']}/webhooks/clerk"
         self.health_url = f"http://127.0.0.1:{listening['health_port']}"

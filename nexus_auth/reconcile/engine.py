@@ -119,13 +119,13 @@ class Engine:
         await attribute(self._pool, run)
         async with self._pool.acquire() as connection:
             parked = await runs.has_parked(connection, run.id)
-        if parked and not any("nexus-auth approve" in problem for problem in problems):
-            problems.append(
-                f"deletions wait since before it was resumed. If that is right: nexus-auth approve {run.id}"
-            )
+        if parked and not any("guard allows" in problem for problem in problems):
+            problems.append("deletions wait since before it was resumed")
         if not problems:
             return "completed", None
-        return ("parked" if parked else "failed"), "; ".join(problems)
+        if not parked:
+            return "failed", "; ".join(problems)
+        return "parked", f"{'; '.join(problems)}. If the deletions are right: nexus-auth approve {run.id}"
 
     async def _check_instance(self) -> None:
         """Before anything else is asked: the key must belong to the instance that the database belongs to."""

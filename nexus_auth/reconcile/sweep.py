@@ -362,7 +362,7 @@ class Sweep:
         self._run.count(kind, "gone", len(verdict.gone))
         self._run.count(kind, "refuted", len(verdict.there))
         if self._dry:
-            return sentence and sentence.partition(" If that is right")[0]
+            return sentence
         await self._refute(kind, verdict)
         if not self._fixes:
             return None
@@ -388,9 +388,10 @@ class Sweep:
         for of_kind, more in burdens.items():
             weights = await connection.fetchrow("select deleted, live from clerk_private.guard_weights($1)", of_kind)
             if more and not self._policy.guard.allows(deleted=weights["deleted"], more=more, live=weights["live"]):
+                were = "was" if weights["deleted"] == 1 else "were"
                 return False, (
-                    f"{more} of {weights['live']} {of_kind} rows would be deleted, {weights['deleted']} were in the"
-                    f" last 24 h: more than the guard allows. If that is right: nexus-auth approve {self._run.id}"
+                    f"{more} of {weights['live']} {of_kind} rows would be deleted, {weights['deleted']} {were} in the"
+                    " last 24 h: more than the guard allows"
                 )
         return True, None
 

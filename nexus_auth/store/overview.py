@@ -12,9 +12,6 @@ FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 PROBLEMS = ("missing", "stale", "extra", "edited", "deep", "projection", "resurfaced", "ahead")
 """What a finding may be."""
 
-LEADER_LOCK = 1852143991
-"""Class of the advisory lock that the leader of a sync holds; its second key is the hash of the sync's name."""
-
 
 async def standing(connection: Any) -> Mapping[str, Any]:
     """The database's numbers, one row: see the query."""
@@ -63,19 +60,6 @@ async def parked_deletions(connection: Any, run_id: int) -> Sequence[tuple[str, 
         "select kind, id from clerk_private.parked_deletions where run_id = $1 order by kind, id", run_id
     )
     return [(row["kind"], row["id"]) for row in rows]
-
-
-async def is_led(connection: Any, sync: str) -> bool:
-    """Whether a reconciler, any process, holds the sync's leader lock at this moment."""
-    led: bool = await connection.fetchval(
-        "select exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.granted"
-        " and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())"
-        " and l.classid::bigint = $1 and l.objid::bigint = (pg_catalog.hashtext($2)::bigint & 4294967295)"
-        " and l.objsubid = 2)",
-        LEADER_LOCK,
-        sync,
-    )
-    return led
 
 
 async def latest_sync(connection: Any) -> str | None:

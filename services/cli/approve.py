@@ -13,6 +13,7 @@ import asyncpg
 import click
 
 from nexus_auth.store import overview, runs
+from nexus_auth.store.leadership import is_led
 from services.cli.database import Failed, connected, run
 from services.cli.output import print_json, tell
 from services.cli.selection import output_option
@@ -55,7 +56,7 @@ async def _approve(settings: CliSettings, *, run_id: int, yes: bool, output: str
                     raise LookupError(f"run {run_id} parked other ids meanwhile; nothing was approved")
         except (LookupError, asyncpg.CheckViolationError) as error:
             raise Failed(str(error)) from None
-        led = await overview.is_led(connection, of["sync"])
+        led = await is_led(connection, of["sync"])
     if output == "json":
         print_json({"run": run_id, "approved_by": who, "digest": approved.hex(), "ids": [list(pair) for pair in ids]})
     else:

@@ -13,6 +13,7 @@ from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
 from nexus_auth.reconcile.engine import Fenced, Result
 from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.store import overview
+from nexus_auth.store.leadership import take_lead
 from nexus_auth.store.runs import Mode
 from services.cli.database import ClerkFailed, Failed, run
 from services.cli.engine import Workshop, engine_options, policy_of, workshop
@@ -118,9 +119,7 @@ async def _named(shop: Workshop, *, fix: bool) -> AsyncIterator[_Name]:
     where the sync has come to.
     """
     async with shop.pool.acquire() as connection:
-        leads = fix and await connection.fetchval(
-            "select pg_catalog.pg_try_advisory_lock($1, pg_catalog.hashtext($2))", overview.LEADER_LOCK, shop.sync
-        )
+        leads = fix and await take_lead(connection, shop.sync)
         if leads:
             yield _Name(shop.sync, leads=True)  # the lock ends with the connection
             return
@@ -132,9 +131,7 @@ async def _named(shop: Workshop, *, fix: bool) -> AsyncIterator[_Name]:
             shop.sync,
             name,
         )
-        if not await connection.fetchval(
-            "select pg_catalog.pg_try_advisory_lock($1, pg_catalog.hashtext($2))", overview.LEADER_LOCK, name
-        ):
+        if not await take_lead(connection, name):
             raise Failed(f"another {name} goes on at this moment")
         yield _Name(name, leads=False)
 

@@ -51,7 +51,7 @@ from pg_stat_activity a where a.datname = current_database() and a.usename like 
 class TooEarly(WebhookService):
     """The sabotaged service."""
 
-    program = ("-m", "tests.chaos.acknowledges_too_early")
+    program = "tests.chaos.acknowledges_too_early"
 
 
 @dataclass

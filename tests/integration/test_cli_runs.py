@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from devtools.clerk_emulator import ApiFault, Behaviour, Emulator, Settings
 from devtools.postgres import Database
-from nexus_auth.store.overview import LEADER_LOCK
+from nexus_auth.store.leadership import LEADER_LOCK
 from tests.commandline import CommandLine, Ran, change, mirror, rows, store
 from tests.events import INSTANCE, event, user
 

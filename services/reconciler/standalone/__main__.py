@@ -20,6 +20,7 @@ from nexus_auth.reconcile.engine import Engine, Fenced
 from nexus_auth.store import instance
 from nexus_auth.store.budget import Budget
 from nexus_auth.store.history import History, read_history, request_answered
+from nexus_auth.store.leadership import take_lead
 from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
 from nexus_auth.telemetry import logs
 from nexus_auth.telemetry.health import health_application
@@ -41,7 +42,6 @@ EXIT_CONFIGURATION = 78
 CONNECTIONS = 12
 """Walkers and one more for each of budget, lock and looks."""
 TROUBLE_SECONDS = 5.0
-LEADER_LOCK = 1852143991
 
 
 class Reconciler:
@@ -150,9 +150,7 @@ class Reconciler:
     async def _wait_for_lead(self, connection: Any, sync: SyncManifest) -> None:
         """Keeps a second process waiting. Should this connection die, the run's epoch fences the former leader."""
         while True:
-            if await connection.fetchval(
-                "select pg_catalog.pg_try_advisory_lock($1, pg_catalog.hashtext($2))", LEADER_LOCK, sync.name
-            ):
+            if await take_lead(connection, sync.name):
                 return
             await asyncio.sleep(self._settings.look_seconds)
 

@@ -7,7 +7,7 @@ import asyncio
 import sys
 
 from nexus_auth.store.ingest import Delivery, GroupCommit
-from services.webhook.__main__ import main
+from services.webhook.__main__ import main as serve
 
 store = GroupCommit.submit
 stored_later: set[asyncio.Task[str]] = set()
@@ -21,6 +21,11 @@ async def submit(self: GroupCommit, delivery: Delivery) -> str:
     return "created"
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Serves, sabotaged."""
     GroupCommit.submit = submit  # type: ignore[method-assign]
+    return serve()
+
+
+if __name__ == "__main__":
     sys.exit(main())

@@ -1,0 +1,30 @@
+"""Who leads a sync: an advisory lock by the sync's name, which ends with the connection that took it.
+
+It keeps a second process waiting and fences nothing: the epoch of the run does that.
+"""
+
+from typing import Any
+
+LEADER_LOCK = 1852143991
+"""Class of the advisory lock that the leader of a sync holds; its second key is the hash of the sync's name."""
+
+
+async def take_lead(connection: Any, sync: str) -> bool:
+    """Takes the sync's lead for as long as this connection lives, unless somebody else has it."""
+    taken: bool = await connection.fetchval(
+        "select pg_catalog.pg_try_advisory_lock($1, pg_catalog.hashtext($2))", LEADER_LOCK, sync
+    )
+    return taken
+
+
+async def is_led(connection: Any, sync: str) -> bool:
+    """Whether a reconciler, any process, holds the sync's leader lock at this moment."""
+    led: bool = await connection.fetchval(
+        "select exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.granted"
+        " and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())"
+        " and l.classid::bigint = $1 and l.objid::bigint = (pg_catalog.hashtext($2)::bigint & 4294967295)"
+        " and l.objsubid = 2)",
+        LEADER_LOCK,
+        sync,
+    )
+    return led

@@ -1,0 +1,1 @@
+"""A sabotaged webhook, a package so that the leash can run it."""
