@@ -5,7 +5,7 @@ connection is ever anything else). A login that could do more is a mistake of wh
 rather than found after a break-in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -24,12 +24,24 @@ class UnsafeDatabase(Exception):
 
 
 async def open_pool(
-    database_url: str, *, role: str, application: str, size: int, statement_seconds: float = STATEMENT_SECONDS
+    database_url: str,
+    *,
+    role: str,
+    application: str,
+    size: int,
+    statement_seconds: float = STATEMENT_SECONDS,
+    before_use: Callable[[], None] | None = None,
 ) -> "asyncpg.Pool[asyncpg.Record]":
     """Opens `size` connections at most, all of them as `role`; a statement may take `statement_seconds`.
 
+    `before_use` is called whenever a connection is taken, and says by raising that nothing may be done any more.
     Raises what asyncpg raises when nobody answers, ValueError where the address is none.
     """
+
+    async def allowed(_connection: Any) -> None:
+        if before_use is not None:
+            before_use()
+
     try:
         return await asyncpg.create_pool(
             database_url,
@@ -38,6 +50,7 @@ async def open_pool(
             timeout=CONNECT_SECONDS,
             command_timeout=statement_seconds + 2,
             reset=_keep,
+            setup=allowed,
             server_settings={
                 "role": role,
                 "application_name": application,
