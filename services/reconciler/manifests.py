@@ -45,7 +45,11 @@ class InstanceManifest:
     instance_id: str | None
     api_url: str
     secret_key: SecretRef
+    environment: str
+    """Production or Development."""
+    budget_percent: int
     share: Share
+    """What of the environment's limit that is."""
     state_database: SecretRef
     request_timeout: float
     """Seconds."""
@@ -186,6 +190,8 @@ def _instance(name: str, spec: Mapping[str, Any]) -> InstanceManifest:
         instance_id=spec.get("instanceId"),
         api_url=spec["apiUrl"],
         secret_key=SecretRef(**spec["secretKeyRef"]),
+        environment=spec["environment"],
+        budget_percent=spec["budgetPercent"],
         share=Share.of(spec["environment"], percent=spec["budgetPercent"]),
         state_database=SecretRef(**spec["stateDatabase"]["secretRef"]),
         request_timeout=seconds(spec["requestTimeout"]),
