@@ -61,3 +61,11 @@ async def edited(connection: Any, kind: str, *, after: str, limit: int) -> Edite
     if not rows:
         return None
     return Edited(rows[-1]["last_id"], {row["id"]: row["problem"] for row in rows if row["id"] is not None})
+
+
+async def live(connection: Any, kind: str) -> int:
+    """Live objects of a kind."""
+    count: int = await connection.fetchval(
+        "select count(*) from clerk_private.objects where kind = $1 and deleted_at is null", kind
+    )
+    return count
