@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test test-matrix lint bench mutants clean requirements checksums
+.PHONY: help install run demo test test-matrix lint bench mutants clean requirements checksums image sbom e2e chart-docs
 PY := .venv/bin/python
 POSTGRES ?= 18
 WORKERS ?= 2
@@ -33,6 +33,15 @@ lint: install ## ruff, mypy, import contracts, shellcheck, checksums of the migr
 bench: install ## measure: events per second, latencies, time to the visible row
 	@$(PY) -m bench $(ARGS)
 
+image: ## build the image with docker, buildah or podman (IMAGE=name:tag BASE_IMAGE=… ARCHIVE=file)
+	@devtools/image
+
+sbom: install ## list what the image is made of (build/sbom.json, CycloneDX)
+	@$(PY) -m devtools.sbom build/sbom.json
+
+e2e: install ## test the chart on the cluster of KUBECONFIG, whose context E2E_CONTEXTS must name (tests/e2e/README.md)
+	@devtools/e2e $(ARGS)
+
 mutants: install ## break one promise after the other and see a test turn red
 	@$(PY) -m devtools.mutants $(ARGS)
 
@@ -43,6 +52,9 @@ clean: ## remove .venv and all data of this checkout
 
 requirements: install ## pin again what pyproject.toml asks for (ARGS=--upgrade: the newest)
 	@devtools/pin $(ARGS)
+
+chart-docs: install ## write the table of values in the chart's README
+	@$(PY) -m devtools.chart
 
 checksums: install ## note the migrations' checksums, write their copies for Supabase
 	@$(PY) -m devtools.checksums

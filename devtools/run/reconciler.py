@@ -155,8 +155,7 @@ def run_lines(
     listed = list(findings)
     if failed:
         text, style = f"{MODES[entry['mode']]} {entry['state']}: {clean(str(entry.get('why')))}", "red"
-    elif list(found) == ["missing"] and "repaired" in done and (entry.get("reason") == "first sweep" or not listed):
-        listed = []  # thousands, where an event came before it; of a backfill into nothing none are noted
+    elif list(found) == ["missing"] and "repaired" in done and not listed:  # of a backfill nothing is noted
         rows = ", ".join(f"{of.get('repaired', 0):,} {_word(kind, of)}" for kind, of in counts.items())
         text, style = f"backfill: {rows}{took}", "green"
     elif not found and not done:

@@ -32,8 +32,15 @@ class Result:
     message: str | None
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     requests: int = 0
-    clerk_failed: bool = False
-    """Clerk could not be reached, refused, or is another instance's."""
+    error: Exception | None = None
+    """What ended it early: Clerk could not be reached, refused, or is another instance's."""
+    deletions_parked: bool = False
+    """Deletions wait for an approval of this run."""
+
+    @property
+    def clerk_failed(self) -> bool:
+        """Clerk is why it was not completed."""
+        return self.error is not None
 
 
 class Engine:
@@ -65,15 +72,16 @@ class Engine:
             self._pool, sync=policy.name, mode=mode, policy=policy.drift, kinds=policy.kinds, holder=self._holder
         )
         await self._failpoint("run.led")
-        clerk_failed = False
+        ended_by: Exception | None = None
         try:
             state, message = await self._execute(run, policy)
         except (ClerkRefused, ClerkUnavailable, instance.WrongInstance) as error:
-            clerk_failed = True
+            ended_by = error
             state, message = _ending(error)
         requests = self._budget.requests - before
         await runs.finish(self._pool, run, state=state, message=message, requests=requests)
-        return Result(run.id, state, message, run.counts, requests, clerk_failed)
+        parked = state == "parked" and ended_by is None
+        return Result(run.id, state, message, run.counts, requests, ended_by, parked)
 
     async def plan(self, policy: SyncPolicy, *, mode: Mode = "full") -> Result:
         """What a run would do: counts and requests, with nothing written, not even a run."""

@@ -116,11 +116,14 @@ class Sweep:
         return problems
 
     async def _is_backfill(self, kind: str) -> None:
-        """Whether nothing was held when the run began: kept with its progress, since whoever resumes it finds rows."""
+        """Whether no sweep repaired this kind before: what is missing then was never ours to lose, and is no finding.
+
+        Kept with the run's progress. A first event may have come before the first sweep: rows are no sign.
+        """
         known = self._run.progress.setdefault("backfill", {})
         if kind not in known:
             async with self._pool.acquire() as connection:
-                known[kind] = await comparison.live(connection, kind) == 0
+                known[kind] = not await runs.repaired_before(connection, kind)
         self._backfill[kind] = known[kind]
 
     # ------------------------------------------------------------ rows edited by hand

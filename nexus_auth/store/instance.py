@@ -28,6 +28,12 @@ async def holder(connection: Any) -> tuple[str, datetime, str] | None:
     return (row["id"], row["claimed_at"], row["claimed_by"]) if row else None
 
 
+async def holder_id(connection: Any) -> str | None:
+    """The instance that holds the database, for whoever may read no more than that."""
+    held: str | None = await connection.fetchval("select id from clerk_private.instance")
+    return held
+
+
 async def reclaim(connection: Any, instance_id: str) -> None:
     """Gives the database to another instance: the way out of a wrong claim."""
     await connection.execute(

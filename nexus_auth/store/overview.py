@@ -8,6 +8,8 @@ from typing import Any
 STANDING = files("nexus_auth.store").joinpath("status.sql").read_text("utf-8")
 RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
 FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
+DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
+PARKED = files("nexus_auth.store").joinpath("parked.sql").read_text("utf-8")
 
 PROBLEMS = ("missing", "stale", "extra", "edited", "deep", "projection", "resurfaced", "ahead")
 """What a finding may be."""
@@ -55,6 +57,18 @@ async def findings(
 ) -> list[Mapping[str, Any]]:
     """What a run found, or the newest run that found something."""
     return [dict(row) for row in await connection.fetch(FINDINGS, run, kind, problem, limit)]
+
+
+async def drift(connection: Any, *, sync: str, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
+    """How many objects are known to differ and were not put right, and the first of them: see the query."""
+    rows: list[Mapping[str, Any]] = [dict(row) for row in await connection.fetch(DRIFT, sync, limit)]
+    return (rows[0]["total"] if rows else 0), rows
+
+
+async def waiting_run(connection: Any, *, sync: str) -> tuple[int, str] | None:
+    """The run whose deletions wait for an approval, and its sentence."""
+    row = await connection.fetchrow(PARKED, sync)
+    return (row["id"], row["message"] or "") if row is not None else None
 
 
 async def run_of(connection: Any, run_id: int) -> Mapping[str, Any] | None:

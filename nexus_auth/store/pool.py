@@ -5,7 +5,7 @@ connection is ever anything else). A login that could do more is a mistake of wh
 rather than found after a break-in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -24,33 +24,71 @@ class UnsafeDatabase(Exception):
 
 
 async def open_pool(
-    database_url: str, *, role: str, application: str, size: int, statement_seconds: float = STATEMENT_SECONDS
+    database_url: str,
+    *,
+    role: str,
+    application: str,
+    size: int,
+    statement_seconds: float = STATEMENT_SECONDS,
+    before_use: Callable[[], None] | None = None,
 ) -> "asyncpg.Pool[asyncpg.Record]":
     """Opens `size` connections at most, all of them as `role`; a statement may take `statement_seconds`.
 
+    `before_use` is called whenever a connection is taken, and says by raising that nothing may be done any more.
     Raises what asyncpg raises when nobody answers, ValueError where the address is none.
     """
+
+    async def allowed(_connection: Any) -> None:
+        if before_use is not None:
+            before_use()
+
     try:
         return await asyncpg.create_pool(
             database_url,
             min_size=1,
             max_size=size,
-            timeout=CONNECT_SECONDS,
-            command_timeout=statement_seconds + 2,
             reset=_keep,
-            server_settings={
-                "role": role,
-                "application_name": application,
-                "timezone": "UTC",
-                "synchronous_commit": "on",
-                "statement_timeout": str(int(statement_seconds * 1000)),
-                "jit": "off",
-            },
+            setup=allowed,
+            **_connecting(role, application=application, statement_seconds=statement_seconds),
         )
     except ValueError:  # quotes the address, and with it a password that is not percent-encoded
         raise ValueError(
             "DATABASE_URL is no address of a Postgres database; is its password percent-encoded?"
         ) from None
+
+
+async def move_pool(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    database_url: str,
+    *,
+    role: str,
+    application: str,
+    statement_seconds: float = STATEMENT_SECONDS,
+) -> None:
+    """From now on `pool` connects to `database_url`: a rotated password, another host. What is in use ends its work on
+    its old connection, which is closed when it is given back.
+
+    The address must have been tried: nothing is checked here.
+    """
+    pool.set_connect_args(
+        database_url, **_connecting(role, application=application, statement_seconds=statement_seconds)
+    )
+    await pool.expire_connections()
+
+
+def _connecting(role: str, *, application: str, statement_seconds: float) -> dict[str, Any]:
+    return {
+        "timeout": CONNECT_SECONDS,
+        "command_timeout": statement_seconds + 2,
+        "server_settings": {
+            "role": role,
+            "application_name": application,
+            "timezone": "UTC",
+            "synchronous_commit": "on",
+            "statement_timeout": str(int(statement_seconds * 1000)),
+            "jit": "off",
+        },
+    }
 
 
 async def _keep(_connection: Any) -> None:

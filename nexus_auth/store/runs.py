@@ -236,6 +236,16 @@ async def approved(connection: Any, *, sync: str) -> tuple[int, list[tuple[str, 
     return None
 
 
+async def repaired_before(connection: Any, kind: str) -> bool:
+    """Whether a sweep with the policy `Fix` has been through a kind, whichever sync's."""
+    been: bool = await connection.fetchval(
+        "select exists (select from clerk_private.runs where policy = 'Fix' and mode in ('full', 'deep')"
+        " and state in ('completed', 'parked') and $1 = any (kinds))",
+        kind,
+    )
+    return been
+
+
 async def has_parked(connection: Any, run_id: int) -> bool:
     """Whether deletions of a run wait for a human."""
     parked: bool = await connection.fetchval(

@@ -1,6 +1,7 @@
 """`nexus-auth migrate`: brings a database's schema up to date. It needs the owner's rights, hence a URL of its own."""
 
 import os
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -17,14 +18,15 @@ from services.cli.output import tell
     default="DATABASE_URL",
     show_default=True,
     metavar="NAME",
-    help="The variable that holds the URL: on a command line, everybody on the machine could read it.",
+    help="The variable that holds the URL, or with _FILE at its end names a file that does: on a command line,"
+    " everybody on the machine could read it.",
 )
 @click.option(
     "--wait", type=click.FloatRange(0, 3_600), default=30, show_default=True, help="Seconds for a server to come up."
 )
 def migrate(*, database_url_env: str, wait: float) -> None:
     """Apply the migrations that are missing. The database must exist; NEXUS_AUTH_ROLE_PREFIX names the roles."""
-    url = os.environ.get(database_url_env)
+    url = _url(database_url_env)
     if not url:
         raise click.UsageError(f"{database_url_env} is not set; migrate takes the owner's database URL from there")
     prefix = os.environ.get("NEXUS_AUTH_ROLE_PREFIX") or DEFAULT_PREFIX
@@ -44,3 +46,14 @@ def migrate(*, database_url_env: str, wait: float) -> None:
         click.echo(f"applied {name}")
     if not applied:
         tell(f"{where} is up to date")
+
+
+def _url(variable: str) -> str:
+    """The URL from the variable, or from the file that `<variable>_FILE` names."""
+    url, file = os.environ.get(variable, ""), os.environ.get(f"{variable}_FILE")
+    if url or not file:
+        return url
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{variable}_FILE cannot be read ({type(error).__name__})") from None

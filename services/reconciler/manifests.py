@@ -5,7 +5,7 @@ schema's, too.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,11 @@ class InstanceManifest:
     instance_id: str | None
     api_url: str
     secret_key: SecretRef
+    environment: str
+    """Production or Development."""
+    budget_percent: int
     share: Share
+    """What of the environment's limit that is."""
     state_database: SecretRef
     request_timeout: float
     """Seconds."""
@@ -64,6 +68,8 @@ class SyncManifest:
     """By kind."""
     deep_sweep_interval: float
     suspend: bool
+    controller_class: str
+    """Which operator looks after it, where a cluster has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +80,51 @@ class Manifests:
     syncs: Mapping[str, SyncManifest]
 
 
+class ManifestReader:
+    """Reads one document after the other; the schemas are read once.
+
+    `closed` refuses fields that the schema does not have, as a strict `kubectl apply` does. An operator leaves that to
+    the API server: its schema may be newer than ours.
+    """
+
+    def __init__(self, *, closed: bool) -> None:
+        """Reads the schemas of `CRDS`."""
+        self._schemas = {kind: _schema(kind.lower()) for kind in ("ClerkInstance", "ClerkSync")}
+        self._validators = {
+            kind: jsonschema.Draft202012Validator(_closed(schema) if closed else schema)
+            for kind, schema in self._schemas.items()
+        }
+
+    def read(self, document: Any, *, number: int = 1) -> InstanceManifest | SyncManifest:
+        """One document. Raises `InvalidManifest`, which names it (by `number`, where it has no name) and the field."""
+        kind, name = _named(document, number=number, kinds=self._schemas)
+        errors = sorted(
+            self._validators[kind].iter_errors({"spec": document.get("spec")}), key=lambda error: list(error.path)
+        )
+        if errors:
+            where = ".".join(str(part) for part in errors[0].absolute_path) or "spec"
+            raise InvalidManifest(f"{kind} {name}: {where}: {errors[0].message}")
+        spec = _defaulted(self._schemas[kind]["properties"]["spec"], document["spec"])
+        return _instance(name, spec) if kind == "ClerkInstance" else _sync(name, spec)
+
+
 def read_manifests(text: str) -> Manifests:
     """Reads YAML documents. Raises `InvalidManifest`, which names the document and the field."""
     try:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
         raise InvalidManifest(f"no YAML: {' '.join(str(error).split())}") from None
-    schemas = {kind: _schema(file) for kind, file in (("ClerkInstance", "clerkinstance"), ("ClerkSync", "clerksync"))}
+    reader = ManifestReader(closed=True)
     instances: dict[str, InstanceManifest] = {}
     syncs: dict[str, SyncManifest] = {}
     for number, document in enumerate(documents, start=1):
-        kind, name, spec = _checked(document, number=number, schemas=schemas)
-        if name in (instances if kind == "ClerkInstance" else syncs):
-            raise InvalidManifest(f"{kind} {name} stands twice")
-        if kind == "ClerkInstance":
-            instances[name] = _instance(name, spec)
+        manifest = reader.read(document, number=number)
+        if manifest.name in (instances if isinstance(manifest, InstanceManifest) else syncs):
+            raise InvalidManifest(f"{document['kind']} {manifest.name} stands twice")
+        if isinstance(manifest, InstanceManifest):
+            instances[manifest.name] = manifest
         else:
-            syncs[name] = _sync(name, spec)
+            syncs[manifest.name] = manifest
     for sync in syncs.values():
         if sync.instance not in instances:
             raise InvalidManifest(
@@ -104,11 +138,11 @@ def seconds(duration: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", duration))
 
 
-def _checked(document: Any, *, number: int, schemas: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+def _named(document: Any, *, number: int, kinds: Collection[str]) -> tuple[str, str]:
     if not isinstance(document, dict):
         raise InvalidManifest(f"document {number} is no object")
     kind, version = document.get("kind"), document.get("apiVersion")
-    if version != f"{GROUP}/v1alpha1" or not isinstance(kind, str) or kind not in schemas:
+    if version != f"{GROUP}/v1alpha1" or not isinstance(kind, str) or kind not in kinds:
         raise InvalidManifest(
             f"document {number}: {version} {kind} is neither a ClerkInstance nor a ClerkSync of {GROUP}/v1alpha1"
         )
@@ -116,14 +150,7 @@ def _checked(document: Any, *, number: int, schemas: Mapping[str, Any]) -> tuple
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
         raise InvalidManifest(f"document {number} ({kind}): metadata.name is missing or no DNS name")
-    content = {"spec": document.get("spec")}
-    errors = sorted(
-        jsonschema.Draft202012Validator(_closed(schemas[kind])).iter_errors(content), key=lambda e: list(e.path)
-    )
-    if errors:
-        where = ".".join(str(part) for part in errors[0].absolute_path) or "spec"
-        raise InvalidManifest(f"{kind} {name}: {where}: {errors[0].message}")
-    return kind, name, _defaulted(schemas[kind]["properties"]["spec"], content["spec"])
+    return kind, name
 
 
 def _schema(file: str) -> Any:
@@ -163,6 +190,8 @@ def _instance(name: str, spec: Mapping[str, Any]) -> InstanceManifest:
         instance_id=spec.get("instanceId"),
         api_url=spec["apiUrl"],
         secret_key=SecretRef(**spec["secretKeyRef"]),
+        environment=spec["environment"],
+        budget_percent=spec["budgetPercent"],
         share=Share.of(spec["environment"], percent=spec["budgetPercent"]),
         state_database=SecretRef(**spec["stateDatabase"]["secretRef"]),
         request_timeout=seconds(spec["requestTimeout"]),
@@ -180,6 +209,9 @@ def _sync(name: str, spec: Mapping[str, Any]) -> SyncManifest:
         intervals[KINDS[resource["name"]]] = seconds(own) if own else usual
     if not intervals:
         raise InvalidManifest(f"ClerkSync {name}: spec.resources: none is enabled")
+    for field in ("interval", "fullSweepInterval", "deepSweepInterval"):
+        if seconds(spec[field]) <= 0:
+            raise InvalidManifest(f"ClerkSync {name}: spec.{field}: {spec[field]} is no time to wait")
     guard = Guard(floor=spec["deletionGuard"]["floor"], percent=spec["deletionGuard"]["percent"])
     kinds = tuple(kind for kind in KINDS.values() if kind in intervals)
     return SyncManifest(
@@ -191,4 +223,5 @@ def _sync(name: str, spec: Mapping[str, Any]) -> SyncManifest:
         full_sweep_intervals=intervals,
         deep_sweep_interval=seconds(spec["deepSweepInterval"]),
         suspend=spec["suspend"],
+        controller_class=spec.get("controllerClass", ""),
     )

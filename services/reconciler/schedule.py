@@ -55,6 +55,24 @@ def due(sync: SyncManifest, history: History) -> Due | None:
     return None
 
 
+def wait(sync: SyncManifest, history: History) -> float:
+    """Seconds until something is due by the intervals alone; 0 where something is due now.
+
+    What presses (an event that may have been missed, an approval) is seen only by asking the database again.
+    """
+    now = history.now.timestamp()
+    at = [(history.incremental_at.timestamp() if history.incremental_at else now) + sync.interval]
+    sweeps = [
+        history.full_at[kind] + sync.full_sweep_intervals[kind] if kind in history.full_at else now
+        for kind in sync.policy.kinds
+    ]
+    deep_since = history.deep_at.timestamp() if history.deep_at else min(history.full_at.values(), default=now)
+    sweeps.append(deep_since + sync.deep_sweep_interval)
+    not_before = history.failed_at.timestamp() + AGAIN_SECONDS if history.failed_at else 0.0
+    at += [max(sweep, not_before) for sweep in sweeps]
+    return max(0.0, min(at) - now)
+
+
 def _pressing(sync: SyncManifest, history: History) -> str | None:
     """Why an incremental run should not wait for its interval. What only `Fix` can do is not asked for without it."""
     fixes = sync.policy.drift == "Fix"

@@ -6,7 +6,9 @@ import logging
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import asyncpg
 import uvloop
@@ -19,7 +21,7 @@ from nexus_auth import failpoints
 from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable
 from nexus_auth.store import instance
 from nexus_auth.store.ingest import Batch, GroupCommit
-from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
+from nexus_auth.store.pool import UnsafeDatabase, move_pool, open_pool, refuse_unsafe
 from nexus_auth.telemetry import logs
 from nexus_auth.telemetry.health import health_application
 from services.webhook import upkeep
@@ -34,6 +36,8 @@ EXIT_CONFIGURATION = 78
 """EX_CONFIG of sysexits: starting again will not help."""
 
 CONNECT_AGAIN_SECONDS = 1.0
+
+APPLICATION = "nexus-auth webhook"
 
 
 class Service:
@@ -59,6 +63,7 @@ class Service:
             failpoint=self._failpoint,
         )
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._address = ""
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -144,20 +149,15 @@ class Service:
 
     async def _open_gate(self) -> None:
         settings = self._settings
+        address = settings.read_database_url()
+        if self._pool is not None and address != self._address:
+            self._pool.terminate()
+            self._pool = None
         if self._pool is None:
-            self._pool = await open_pool(
-                settings.database_url.get_secret_value(),
-                role=settings.role_prefix + "webhook",
-                application="nexus-auth webhook",
-                size=settings.lanes + 3,
-            )
+            self._address = address
+            self._pool = await self._open_pool(address, size=settings.lanes + 3)
         async with self._pool.acquire() as connection:
-            await refuse_unsafe(
-                connection,
-                role_prefix=settings.role_prefix,
-                service="webhook",
-                allow_fsync_off=settings.allow_fsync_off,
-            )
+            await self._refuse_unsafe(connection)
             instance_id = await self._instance_id()
             await instance.claim(connection, instance_id)
         commit = GroupCommit(
@@ -176,15 +176,46 @@ class Service:
                 upkeep.keep_house(self._pool, metrics=self._metrics, database_answers=self._receiver.database_answers)
             )
         )
+        if settings.database_url_file is not None:
+            follow = upkeep.follow_address(
+                settings.read_database_url, address=address, move=partial(self._move, self._pool)
+            )
+            self._tasks.append(asyncio.create_task(follow))
         gc.freeze()
+
+    async def _open_pool(self, address: str, *, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+        return await open_pool(address, role=self._role, application=APPLICATION, size=size)
+
+    async def _refuse_unsafe(self, connection: Any) -> None:
+        await refuse_unsafe(
+            connection,
+            role_prefix=self._settings.role_prefix,
+            service="webhook",
+            allow_fsync_off=self._settings.allow_fsync_off,
+        )
+
+    @property
+    def _role(self) -> str:
+        return self._settings.role_prefix + "webhook"
+
+    async def _move(self, pool: "asyncpg.Pool[asyncpg.Record]", address: str) -> None:
+        """Takes another address over, after one connection has shown that it is as good. Raises what that says."""
+        trial = await self._open_pool(address, size=1)
+        try:
+            async with trial.acquire() as connection:
+                await self._refuse_unsafe(connection)
+                await instance.claim(connection, self._gate.instance_id or "")
+        finally:
+            trial.terminate()
+        await move_pool(pool, address, role=self._role, application=APPLICATION)
 
     async def _instance_id(self) -> str:
         """The configured instance, checked against the API key where there is one and Clerk answers."""
-        configured, key = self._settings.clerk_instance_id, self._settings.clerk_secret_key
+        configured, key = self._settings.clerk_instance_id, self._settings.read_clerk_secret_key()
         if key is None:
             return configured or ""  # the settings require one of the two
         try:
-            async with ClerkApi(self._settings.clerk_api_url, secret_key=key.get_secret_value()) as clerk:
+            async with ClerkApi(self._settings.clerk_api_url, secret_key=key) as clerk:
                 answered = await clerk.instance_id()
         except ClerkUnavailable:
             if configured is None:

@@ -51,8 +51,10 @@ class WebhookSettings(ServiceSettings):
     def _complete(self) -> "WebhookSettings":
         if self.signing_secret is None and self.webhook_secrets_dir is None:
             raise ValueError("set CLERK_WEBHOOK_SIGNING_SECRET or NEXUS_AUTH_WEBHOOK_SECRETS_DIR")
-        if self.clerk_instance_id is None and self.clerk_secret_key is None:
-            raise ValueError("set CLERK_INSTANCE_ID, or CLERK_SECRET_KEY to ask Clerk for it")
+        if self.clerk_instance_id is None and self.read_clerk_secret_key() is None:
+            raise ValueError(
+                "set CLERK_INSTANCE_ID, or CLERK_SECRET_KEY (or CLERK_SECRET_KEY_FILE) to ask Clerk for it"
+            )
         if len(self.withhold_bytes()) < 32:
             wanted = "NEXUS_AUTH_WITHHOLD_KEY or NEXUS_AUTH_WITHHOLD_KEY_FILE"
             raise ValueError(f"set {wanted} to 32 characters or more: openssl rand -hex 32")

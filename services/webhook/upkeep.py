@@ -35,6 +35,29 @@ async def watch_secrets(secrets: Secrets, *, metrics: WebhookMetrics) -> None:
             logger.info("signing secrets changed", extra={"secrets": sorted(secrets.webhooks)})
 
 
+async def follow_address(read: Callable[[], str], *, address: str, move: Callable[[str], Awaitable[None]]) -> None:
+    """Takes the database's address over whenever its file holds another one than `address`; runs until cancelled.
+
+    What cannot be used (a mistyped password, a login with too many rights, another instance's database) leaves the
+    former in place, is said once, and is tried again: whoever rotates a password changes two places, one of them first.
+    """
+    said = ""
+    while True:
+        await asyncio.sleep(SECRETS_SECONDS)
+        try:
+            now = read()
+            if now == address:
+                continue
+            await move(now)
+        except Exception as error:  # the text may quote the address
+            if type(error).__name__ != said:
+                said = type(error).__name__
+                logger.error("database address not taken over, the former stays", extra={"error": said})
+            continue
+        address, said = now, ""
+        logger.info("database address changed")
+
+
 async def keep_house(
     pool: "asyncpg.Pool[asyncpg.Record]", *, metrics: WebhookMetrics, database_answers: Callable[[], None]
 ) -> None:

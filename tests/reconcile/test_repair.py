@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests import events
 from tests.reconcile.conftest import MakeWorld
 from tests.reconcile.world import FIX, REPORT, World
 
@@ -141,8 +142,10 @@ async def test_only_a_deep_sweep_finds_a_change_that_moves_no_updated_at(make_wo
     assert await world.differs() == []
 
 
-async def test_a_backfill_fills_an_empty_database_and_lists_no_findings(make_world: MakeWorld) -> None:
+async def test_a_backfill_lists_no_findings_of_what_was_never_there(make_world: MakeWorld) -> None:
     world = await make_world(users=1_200, organizations=20, memberships=900)
+    # the webhook was there first
+    await world.put(events.event("user.created", events.user("user_of_another_day")))
     result = await world.sweep()
     assert result.state == "completed"
     assert {kind: counts["repaired"] for kind, counts in result.counts.items()} == {
@@ -150,7 +153,7 @@ async def test_a_backfill_fills_an_empty_database_and_lists_no_findings(make_wor
         "organization": 20,
         "organization_membership": 900,
     }
-    assert await world.findings() == {}
+    assert await world.findings() == {"user_of_another_day": ("extra", "tombstoned")}
     assert await world.differs() == []
 
 

@@ -6,24 +6,17 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import replace
 from typing import Any
 
-import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from nexus_auth import failpoints
-from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable
-from nexus_auth.reconcile.engine import Engine, Fenced
-from nexus_auth.store import instance
-from nexus_auth.store.budget import Budget
-from nexus_auth.store.history import History, read_history, request_answered
-from nexus_auth.store.leadership import take_lead
-from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
+from nexus_auth.reconcile.engine import Fenced, Result
 from nexus_auth.telemetry import logs
 from nexus_auth.telemetry.health import health_application
+from services.reconciler.leading import Access, Led, Terms, Trouble, opened
 from services.reconciler.manifests import (
     InstanceManifest,
     InvalidManifest,
@@ -39,8 +32,6 @@ from services.reconciler.standalone.settings import StandaloneSettings
 logger = logging.getLogger("services.reconciler")
 
 EXIT_CONFIGURATION = 78
-CONNECTIONS = 12
-"""Walkers and one more for each of budget, lock and looks."""
 TROUBLE_SECONDS = 5.0
 
 
@@ -58,7 +49,13 @@ class Reconciler:
         self._complaint: str | None = None
         """About the manifests as they are now: said once, and not at every look."""
         folder = settings.failpoints_dir
-        self._failpoint = failpoints.in_folder(folder) if folder is not None else failpoints.nowhere
+        self._terms = Terms(
+            holder=f"{socket.gethostname()} {os.getpid()}",
+            role_prefix=settings.role_prefix,
+            verify_after=settings.verify_after,
+            allow_fsync_off=settings.allow_fsync_off,
+            failpoint=failpoints.in_folder(folder) if folder is not None else failpoints.nowhere,
+        )
 
     async def run(self) -> int:
         """Until SIGTERM or SIGINT."""
@@ -118,75 +115,43 @@ class Reconciler:
         while True:
             try:
                 await self._lead(sync, of)
-            except (UnsafeDatabase, instance.WrongInstance, ClerkRefused, ClerkUnavailable, Fenced, OSError) as error:
+            except Trouble as trouble:
+                extra = {"sync": sync.name, "reason": trouble.reason, "why": str(trouble)}
+                logger.error("sync interrupted", extra=extra)
+            except (Fenced, OSError) as error:
                 logger.error("sync interrupted", extra={"sync": sync.name, "why": str(error)})
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-                why = f"the database: {type(error).__name__}"
-                logger.error("sync interrupted", extra={"sync": sync.name, "why": why})
             self._metrics.leading.labels(sync.name).set(0)
             await asyncio.sleep(TROUBLE_SECONDS)
 
     async def _lead(self, sync: SyncManifest, of: InstanceManifest) -> None:
-        pool = await open_pool(
-            self._secret(sync.database),
-            role=self._settings.role_prefix + "reconciler",
-            application=f"nexus-auth reconciler {sync.name}",
-            size=CONNECTIONS,
+        access = Access(
+            database_url=self._secret(sync.database),
+            state_database_url=self._secret(of.state_database),
+            secret_key=self._secret(of.secret_key),
         )
-        try:
-            async with pool.acquire() as connection:
-                await refuse_unsafe(
-                    connection,
-                    role_prefix=self._settings.role_prefix,
-                    service="reconciler",
-                    allow_fsync_off=self._settings.allow_fsync_off,
-                )
-                await self._wait_for_lead(connection, sync)
-                await self._look(pool, sync, of)
-        finally:
-            async with asyncio.timeout(5):
-                await pool.close()
+        async with (
+            opened(sync, of, access=access, terms=self._terms) as (led, clerk),
+            led.pool.acquire() as connection,
+        ):
+            await self._wait_for_lead(connection, led)
+            self._metrics.leading.labels(sync.name).set(1)
+            engine = await led.engine(clerk)
+            while True:
+                history = await led.history()
+                todo = due(led.sync, history)
+                if todo is None:
+                    await asyncio.sleep(self._settings.look_seconds)
+                else:
+                    self._tell(sync, todo, await led.run(engine, todo, history))
 
-    async def _wait_for_lead(self, connection: Any, sync: SyncManifest) -> None:
+    async def _wait_for_lead(self, connection: Any, led: Led) -> None:
         """Keeps a second process waiting. Should this connection die, the run's epoch fences the former leader."""
         while True:
-            if await take_lead(connection, sync.name):
+            if await led.try_lead(connection):
                 return
             await asyncio.sleep(self._settings.look_seconds)
 
-    async def _look(self, pool: "asyncpg.Pool[asyncpg.Record]", sync: SyncManifest, of: InstanceManifest) -> None:
-        self._metrics.leading.labels(sync.name).set(1)
-        async with ClerkApi(of.api_url, secret_key=self._secret(of.secret_key), timeout=of.request_timeout) as clerk:
-            instance_id = of.instance_id or await clerk.instance_id()
-            async with pool.acquire() as connection:
-                await instance.claim(connection, instance_id)
-            budget = Budget(pool, instance_id=instance_id, share=of.share)
-            await budget.open()
-            engine = Engine(
-                pool,
-                clerk=clerk,
-                budget=budget,
-                instance_id=instance_id,
-                holder=f"{socket.gethostname()} {os.getpid()}",
-                failpoint=self._failpoint,
-            )
-            policy = replace(sync.policy, verify_after=self._settings.verify_after)
-            while True:
-                async with pool.acquire() as connection:
-                    history = await read_history(connection, sync=sync.name)
-                todo = due(replace(sync, policy=policy), history)
-                if todo is None:
-                    await asyncio.sleep(self._settings.look_seconds)
-                    continue
-                await self._one(pool, engine, sync, todo, history)
-
-    async def _one(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", engine: Engine, sync: SyncManifest, todo: Due, history: History
-    ) -> None:
-        result = await engine.run(todo.policy, mode=todo.mode)
-        if history.requested_at is not None and result.state == "completed":
-            async with pool.acquire() as connection:
-                await request_answered(connection, requested_at=history.requested_at)
+    def _tell(self, sync: SyncManifest, todo: Due, result: Result) -> None:
         self._metrics.ended(result, sync=sync.name, mode=todo.mode)
         level = logging.INFO if result.state == "completed" else logging.ERROR
         extra = {

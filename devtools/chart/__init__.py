@@ -1,0 +1,1 @@
+"""What is written about the chart from the chart itself."""

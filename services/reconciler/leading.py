@@ -1,0 +1,306 @@
+"""Leading one sync: its databases opened and judged, its instance claimed, its budget at hand, its runs made.
+
+Shared by the operator and the standalone runner, which differ in who may lead and in whom they tell. Whatever goes
+wrong becomes a `Trouble`: one word for machines and one sentence for people that says what to do.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import asyncpg
+
+from nexus_auth.clerk.api import Answer, ClerkApi, ClerkLimited, ClerkRefused, ClerkUnavailable, Params, instance_id_of
+from nexus_auth.failpoints import Failpoint, nowhere
+from nexus_auth.reconcile.engine import Engine, Result
+from nexus_auth.reconcile.requester import Requester
+from nexus_auth.store import comparison, instance, leadership, overview, runs
+from nexus_auth.store.budget import Budget
+from nexus_auth.store.history import History, read_history, request_answered
+from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
+from nexus_auth.store.schema import SchemaOutdated, schema_version
+from services.reconciler.manifests import InstanceManifest, SyncManifest
+from services.reconciler.schedule import Due
+
+CONNECTIONS = 12
+"""To one database: walkers, and one more for each of budget, lock and looks."""
+CLOSE_SECONDS = 2.0
+DRIFT_SHOWN = 20
+
+About = Literal["connection", "database", "spec", "run"]
+"""What a trouble is about: Clerk, Postgres, what the manifest says, or what the run met."""
+
+
+class Trouble(Exception):
+    """Why a sync is not in step: `reason` in CamelCase, and a sentence that says what to do."""
+
+    def __init__(self, reason: str, message: str, *, about: About) -> None:
+        """The sentence is the exception's text."""
+        super().__init__(message)
+        self.reason = reason
+        self.about: About = about
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the Secrets hold; in no repr."""
+
+    database_url: str = field(repr=False)
+    state_database_url: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for every sync of a process."""
+
+    holder: str
+    """Names this process in its runs."""
+    role_prefix: str = "clerk_"
+    verify_after: float = 60.0
+    allow_fsync_off: bool = False
+    failpoint: Failpoint = nowhere
+    may_go_on: Callable[[], None] = lambda: None
+    """Raises where this process leads no more: called before every request and every use of a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One object that is known to differ."""
+
+    kind: str
+    id: str
+    problem: str
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """How a sync stands, read after its runs."""
+
+    live: dict[str, int]
+    """Live objects by kind."""
+    drift_total: int
+    drift: tuple[Drift, ...]
+    parked_run: tuple[int, str] | None
+    """A run whose deletions wait for an approval, and its sentence."""
+    schema_version: str
+
+
+class Led:
+    """One sync with its databases open."""
+
+    def __init__(self, sync: SyncManifest, of: InstanceManifest, *, access: Access, terms: Terms) -> None:
+        """Made by `opened`."""
+        self.sync = replace(sync, policy=replace(sync.policy, verify_after=terms.verify_after))
+        self.schema_version = ""
+        self._of = of
+        self._access = access
+        self._terms = terms
+        self.pool: Any = None
+        self.state_pool: Any = None
+
+    async def try_lead(self, connection: Any) -> bool:
+        """Takes the sync's lock for as long as the connection lives: others see that somebody leads."""
+        return await leadership.take_lead(connection, self.sync.name)
+
+    async def engine(self, clerk: ClerkApi) -> Engine:
+        """Makes the database this instance's, if it is nobody's; answers the engine that runs within its budget."""
+        async with self.pool.acquire() as connection:
+            held = await instance.holder_id(connection)
+            instance_id = self._of.instance_id or held or await clerk.instance_id()
+            await instance.claim(connection, instance_id)
+        budget = Budget(self.state_pool, instance_id=instance_id, share=self._of.share)
+        await budget.open()
+        return Engine(
+            self.pool,
+            clerk=clerk,
+            budget=budget,
+            instance_id=instance_id,
+            holder=self._terms.holder,
+            failpoint=self._terms.failpoint,
+        )
+
+    async def history(self) -> History:
+        """What happened so far."""
+        async with self.pool.acquire() as connection:
+            return await read_history(connection, sync=self.sync.name)
+
+    async def run(self, engine: Engine, todo: Due, history: History) -> Result:
+        """One run; the webhook service's mark is taken away where it was answered."""
+        result = await engine.run(todo.policy, mode=todo.mode)
+        if history.requested_at is not None and result.state == "completed":
+            async with self.pool.acquire() as connection:
+                await request_answered(connection, requested_at=history.requested_at)
+        return result
+
+    async def approve(self, run_id: int, *, approved_by: str) -> None:
+        """Approves a parked run of this sync. Raises LookupError, which says why not."""
+        if self.sync.policy.drift != "Fix":
+            raise LookupError("drift.policy is Report, which deletes nothing: set it to Fix first")
+        async with self.pool.acquire() as connection, connection.transaction():
+            of = await overview.run_of(connection, run_id)
+            if of is None or of["sync"] != self.sync.name:
+                raise LookupError(f"there is no run {run_id} of {self.sync.name}")
+            await runs.approve(connection, run_id, approved_by=approved_by)
+
+    async def facts(self) -> Facts:
+        """How the sync stands now."""
+        async with self.pool.acquire() as connection:
+            total, rows = await overview.drift(connection, sync=self.sync.name, limit=DRIFT_SHOWN)
+            return Facts(
+                live={kind: await comparison.live(connection, kind) for kind in self.sync.policy.kinds},
+                drift_total=total,
+                drift=tuple(Drift(row["kind"], row["id"], row["problem"], row["cause"]) for row in rows),
+                parked_run=await overview.waiting_run(connection, sync=self.sync.name),
+                schema_version=self.schema_version,
+            )
+
+
+class _LeadersClerk(ClerkApi):
+    """A client that asks nothing once its process leads no more."""
+
+    may_go_on: Callable[[], None]
+
+    async def read(self, path: str, params: Params = ()) -> Answer:
+        self.may_go_on()
+        return await super().read(path, params)
+
+
+@asynccontextmanager
+async def opened(
+    sync: SyncManifest, of: InstanceManifest, *, access: Access, terms: Terms
+) -> "AsyncIterator[tuple[Led, ClerkApi]]":
+    """Opens the sync's database and its instance's state database, and a client of Clerk that asked nothing yet.
+
+    Raises `Trouble`, also for what is raised inside the context.
+    """
+    try:
+        async with AsyncExitStack() as stack:
+            led = Led(sync, of, access=access, terms=terms)
+            led.pool = await _pool(stack, access.database_url, name=sync.name, terms=terms, size=CONNECTIONS)
+            async with led.pool.acquire() as connection:
+                led.schema_version = await _judge(connection, terms=terms)
+            led.state_pool = led.pool
+            if access.state_database_url != access.database_url:
+                led.state_pool = await _state_pool(stack, access.state_database_url, name=of.name, terms=terms)
+            yield led, await stack.enter_async_context(_clerk(of, access.secret_key, terms=terms))
+    except Exception as error:
+        trouble = trouble_of(error)
+        if trouble is error:
+            raise
+        raise trouble from None
+
+
+async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms) -> str:
+    """Which instance the key belongs to, asked within the budget of the state database. Raises `Trouble`."""
+    try:
+        async with AsyncExitStack() as stack:
+            pool = await _state_pool(stack, access.state_database_url, name=of.name, terms=terms)
+            clerk = await stack.enter_async_context(_clerk(of, access.secret_key, terms=terms))
+            expected = of.instance_id
+            if expected is None:
+                expected = await clerk.instance_id()
+                await Budget(pool, instance_id=expected, share=of.share).open()
+                return expected
+            budget = Budget(pool, instance_id=expected, share=of.share)
+            await budget.open()
+            found = instance_id_of(await Requester(clerk, budget=budget).read("/instance"))
+            if found != expected:
+                raise instance.WrongInstance(
+                    f"the API key belongs to {found}, spec.instanceId says {expected}: correct one of them"
+                )
+            return found
+    except Exception as error:
+        trouble = trouble_of(error)
+        if trouble is error:
+            raise
+        raise trouble from None
+
+
+def trouble_of(error: Exception) -> Exception:
+    """The trouble that an error means; what is none (a bug, `Fenced`) is answered as it is."""
+    if isinstance(error, ClerkLimited):
+        return Trouble("UpstreamRateLimited", f"{error}; the next try waits for it", about="connection")
+    if isinstance(error, ClerkUnavailable):
+        return Trouble("UpstreamUnavailable", str(error), about="connection")
+    if isinstance(error, ClerkRefused):
+        if error.status == 401:
+            what = f"{str(error).partition(';')[0]}: put a valid API key into the Secret of the ClerkInstance"
+            return Trouble("UpstreamUnauthorized", what, about="connection")
+        return Trouble("UpstreamUnavailable", f"{error}; is apiUrl right?", about="connection")
+    if isinstance(error, instance.WrongInstance):
+        return Trouble("WrongInstance", str(error), about="connection")
+    if isinstance(error, UnsafeDatabase):
+        return Trouble("DatabaseRefused", str(error), about="database")
+    if isinstance(error, SchemaOutdated):
+        return Trouble("SchemaOutdated", str(error), about="database")
+    if isinstance(error, asyncpg.PostgresError):
+        return _of_postgres(error)
+    if isinstance(error, (asyncpg.InterfaceError, OSError, TimeoutError)):
+        said = " ".join(str(error).split()) or type(error).__name__
+        return Trouble("DatabaseUnavailable", f"the database cannot be reached: {said}", about="database")
+    return error
+
+
+def _of_postgres(error: asyncpg.PostgresError) -> Trouble:
+    state = error.sqlstate or ""
+    said = " ".join(str(error).split())
+    if state.startswith("28") or state == "42501":
+        what = f"{said}; check login and password in the Secret, and that it is a member of the reconciler's group"
+        return Trouble("DatabaseRefused", what, about="database")
+    if state in ("3F000", "42P01", "42883", "42703", "22023"):
+        return Trouble("SchemaOutdated", f"{said}; run the migrations (nexus-auth migrate)", about="database")
+    return Trouble("DatabaseUnavailable", f"the database: {said}", about="database")
+
+
+def _clerk(of: InstanceManifest, secret_key: str, *, terms: Terms) -> ClerkApi:
+    try:
+        clerk = _LeadersClerk(of.api_url, secret_key=secret_key, timeout=of.request_timeout)
+    except ValueError:
+        what = f"key {of.secret_key.key} of Secret {of.secret_key.name} holds no API key (sk_…)"
+        raise Trouble("UpstreamUnauthorized", what, about="connection") from None
+    clerk.may_go_on = terms.may_go_on
+    return clerk
+
+
+async def _state_pool(stack: AsyncExitStack, url: str, *, name: str, terms: Terms) -> Any:
+    pool = await _pool(stack, url, name=name, terms=terms, size=2)
+    async with pool.acquire() as connection:
+        await _judge(connection, terms=terms)
+    return pool
+
+
+async def _pool(stack: AsyncExitStack, url: str, *, name: str, terms: Terms, size: int) -> Any:
+    try:
+        pool = await open_pool(
+            url,
+            role=terms.role_prefix + "reconciler",
+            application=f"nexus-auth reconciler {name}",
+            size=size,
+            before_use=terms.may_go_on,
+        )
+    except ValueError:
+        what = "the Secret holds no address of a Postgres database (postgres://…); is its password percent-encoded?"
+        raise Trouble("DatabaseUnavailable", what, about="database") from None
+    stack.push_async_callback(_close, pool)
+    return pool
+
+
+async def _close(pool: Any) -> None:
+    """Waits a little for connections that are in use; what hangs is cut."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+async def _judge(connection: Any, *, terms: Terms) -> str:
+    """Refuses a login that may do too much, and an old schema; answers the schema's version."""
+    await refuse_unsafe(
+        connection, role_prefix=terms.role_prefix, service="reconciler", allow_fsync_off=terms.allow_fsync_off
+    )
+    return await schema_version(connection)

@@ -1,0 +1,129 @@
+"""What the operator counts: names and namespaces of objects on gauges only, ids of users nowhere.
+
+What an object's series say goes with the object.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from services.reconciler.manifests import KINDS
+
+OBJECT = ("namespace", "name")
+PROBLEMS = ("missing", "stale", "extra", "edited")
+
+
+class OperatorMetrics:
+    """One object per process."""
+
+    def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
+        """Registers everything at once."""
+
+        def gauge(name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+            return Gauge(f"nexus_auth_{name}", text, list(labels), registry=registry)
+
+        Info("nexus_auth_build", "What runs", registry=registry).info({"version": version, "service": "operator"})
+        self.leader = gauge("leader", "1 while this process leads")
+        self.last_event = gauge("watch_last_event_timestamp_seconds", "Newest event of a watch", ["resource"])
+        self.watch_restarts = Counter("nexus_auth_watch_restarts", "Watches begun anew", registry=registry)
+        self.requests = Counter(
+            "nexus_auth_k8s_requests", "Requests to the API server", ["verb", "code"], registry=registry
+        )
+        self.reconciles = Counter(
+            "nexus_auth_reconcile", "Visits that ended, by outcome", ["controller", "result"], registry=registry
+        )
+        self.duration = Histogram(
+            "nexus_auth_reconcile_duration_seconds",
+            "How long a visit took",
+            ["controller", "mode"],
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+            registry=registry,
+        )
+        self.queue_depth = gauge("queue_depth", "Objects that are due and wait for a place")
+        self.delay = Histogram(
+            "nexus_auth_sync_schedule_delay_seconds",
+            "How long a due visit waited for its place",
+            buckets=(0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
+            registry=registry,
+        )
+        self.condition = gauge("sync_condition", "1 where the condition has this status", [*OBJECT, "type", "status"])
+        self.instance_condition = gauge(
+            "instance_condition", "1 where the condition has this status", [*OBJECT, "type", "status"]
+        )
+        self.info = gauge("sync_info", "1 for every ClerkSync", [*OBJECT, "instance", "policy"])
+        self.suspended = gauge("sync_suspended", "1 where spec.suspend is set", OBJECT)
+        self.last_success = gauge("sync_last_success_timestamp_seconds", "When a run last completed", OBJECT)
+        self.interval = gauge("sync_interval_seconds", "spec.interval", OBJECT)
+        self.failures = gauge("sync_consecutive_failures", "Visits in a row that came to nothing", OBJECT)
+        self.drift = gauge("sync_drift_rows", "The last full sweep's differences", [*OBJECT, "resource", "kind"])
+        self.drift_total = gauge("sync_drift_objects", "Objects that differ and were not put right", OBJECT)
+        self.parked = gauge("sync_parked", "1 while deletions wait for an approval", OBJECT)
+        self.repairs = Counter(
+            "nexus_auth_sync_repairs", "Rows put right", [*OBJECT, "resource", "action"], registry=registry
+        )
+        self.blocked = Counter(
+            "nexus_auth_sync_deletions_blocked", "Runs whose deletions the guard stopped", OBJECT, registry=registry
+        )
+        self.runs = Counter("nexus_auth_sync_runs", "Runs that ended", [*OBJECT, "mode", "state"], registry=registry)
+        self.clerk_requests = Counter(
+            "nexus_auth_sync_clerk_requests", "Requests to Clerk", [*OBJECT, "instance"], registry=registry
+        )
+
+    def ran(self, at: tuple[str, str], *, instance: str, mode: str, state: str, requests: int) -> None:
+        """Counts one run of the ClerkSync `at` (namespace, name)."""
+        self.runs.labels(*at, mode, state).inc()
+        self.clerk_requests.labels(*at, instance).inc(requests)
+
+    def repaired(self, at: tuple[str, str], counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Counts what a run put right; `counts` by kind."""
+        for resource, kind in KINDS.items():
+            for action in ("repaired", "tombstoned", "revived", "lowered"):
+                if number := counts.get(kind, {}).get(action, 0):
+                    self.repairs.labels(*at, resource, action).inc(number)
+
+    def sync(self, at: tuple[str, str], status: Mapping[str, Any], *, last_success: float | None) -> None:
+        """Shows a ClerkSync's status."""
+        _conditions(self.condition, at, status)
+        self.failures.labels(*at).set(status.get("consecutiveFailures", 0))
+        self.drift_total.labels(*at).set(status.get("drift", {}).get("total", 0))
+        self.parked.labels(*at).set("parkedRun" in status)
+        if last_success is not None:
+            self.last_success.labels(*at).set(last_success)
+        for of in status.get("resources", ()):
+            for problem in PROBLEMS:
+                self.drift.labels(*at, of["name"], problem).set(of.get(problem, 0))
+
+    def instance(self, at: tuple[str, str], status: Mapping[str, Any]) -> None:
+        """Shows a ClerkInstance's status."""
+        _conditions(self.instance_condition, at, status)
+
+    def spec(self, at: tuple[str, str], *, instance: str, policy: str, suspend: bool, interval: float) -> None:
+        """Shows what a ClerkSync asks for."""
+        _remove(self.info, at)
+        self.info.labels(*at, instance, policy).set(1)
+        self.suspended.labels(*at).set(suspend)
+        self.interval.labels(*at).set(interval)
+
+    def forget(self, at: tuple[str, str]) -> None:
+        """The ClerkSync is gone, and what was said of it."""
+        for series in (
+            *(self.condition, self.info, self.suspended, self.last_success, self.interval, self.failures),
+            *(self.drift, self.drift_total, self.parked, self.repairs, self.blocked, self.runs, self.clerk_requests),
+        ):
+            _remove(series, at)
+
+    def forget_instance(self, at: tuple[str, str]) -> None:
+        """The ClerkInstance is gone."""
+        _remove(self.instance_condition, at)
+
+
+def _conditions(gauge: Gauge, at: tuple[str, str], status: Mapping[str, Any]) -> None:
+    _remove(gauge, at)
+    for condition in status.get("conditions", ()):
+        for state in ("True", "False", "Unknown"):
+            gauge.labels(*at, condition["type"], state).set(condition["status"] == state)
+
+
+def _remove(series: Gauge | Counter, at: tuple[str, str]) -> None:
+    series.remove_by_labels({"namespace": at[0], "name": at[1]})

@@ -1,0 +1,221 @@
+"""What the operator knows of every object: its body, what it asks for, what we said of it, and when it is due.
+
+All of it can be had again from the API server: a restart loses nothing.
+"""
+
+import asyncio
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from services.reconciler.leading import Trouble
+from services.reconciler.manifests import GROUP, InstanceManifest, InvalidManifest, ManifestReader, SyncManifest
+from services.reconciler.operator.cluster import INSTANCES, KINDS, SYNCS, VERSION, Object
+from services.reconciler.operator.status import Status
+
+Key = tuple[str, str, str]
+"""Plural, namespace, name."""
+
+REQUEST = f"{GROUP}/sync-requested-at"
+APPROVE = f"{GROUP}/approve"
+APPROVED_BY = f"{GROUP}/approved-by"
+
+
+@dataclass
+class Standing:
+    """One object."""
+
+    key: Key
+    body: Object
+    status: Status
+    """As we want it to be; what the API server has may be older."""
+    manifest: SyncManifest | InstanceManifest | None = None
+    invalid: Trouble | None = None
+    due_at: float = math.inf
+    """By the loop's clock."""
+    task: "asyncio.Task[None] | None" = None
+    secrets: dict[str, str | None] = field(default_factory=dict)
+    """Secrets that the last visit read: their resourceVersion, or None where there was none."""
+    database: str | None = None
+    """Which database it keeps, where that is known: see `identity`."""
+    written: Status | None = None
+    """As the API server took it: without fields that its schema does not know."""
+    unsaved: bool = False
+    visited: bool = False
+    """In this process's time as leader."""
+
+    @property
+    def namespace(self) -> str:
+        """Of the object."""
+        return self.key[1]
+
+    @property
+    def name(self) -> str:
+        """Of the object."""
+        return self.key[2]
+
+    @property
+    def at(self) -> tuple[str, str]:
+        """Namespace and name: the labels of its metrics."""
+        return self.key[1], self.key[2]
+
+    @property
+    def uid(self) -> str:
+        """Of the object."""
+        return str(self.body["metadata"]["uid"])
+
+    @property
+    def generation(self) -> int:
+        """Of its spec."""
+        return int(self.body["metadata"].get("generation", 1))
+
+    @property
+    def resource_version(self) -> str:
+        """Of the newest body that we have seen."""
+        return str(self.body["metadata"]["resourceVersion"])
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """Sorts the older before the younger."""
+        return str(self.body["metadata"].get("creationTimestamp", "")), self.uid
+
+    @property
+    def sync(self) -> SyncManifest | None:
+        """The manifest of a ClerkSync that is none the worse."""
+        return self.manifest if isinstance(self.manifest, SyncManifest) else None
+
+    @property
+    def instance(self) -> InstanceManifest | None:
+        """The manifest of a ClerkInstance that is none the worse."""
+        return self.manifest if isinstance(self.manifest, InstanceManifest) else None
+
+    def annotation(self, name: str) -> str | None:
+        """One of ours."""
+        value = (self.body["metadata"].get("annotations") or {}).get(name)
+        return str(value) if value else None
+
+    @property
+    def request(self) -> str | None:
+        """A sync request that nobody has handled."""
+        wanted = self.annotation(REQUEST)
+        return wanted if wanted != self.status.get("lastHandledSyncRequest") else None
+
+    @property
+    def approval(self) -> str | None:
+        """An approval that nobody has handled."""
+        wanted = self.annotation(APPROVE)
+        return wanted if wanted != self.status.get("lastHandledApproval") else None
+
+    def read(self, body: Object, reader: ManifestReader) -> None:
+        """Takes a new body over."""
+        self.body = body
+        document = {**body, "apiVersion": f"{GROUP}/{VERSION}", "kind": KINDS[self.key[0]]}
+        self.manifest, self.invalid = None, None
+        try:
+            self.manifest = reader.read(document)
+        except InvalidManifest as error:
+            self.invalid = Trouble("InvalidSpec", f"{error}: correct the spec", about="spec")
+
+
+class Book:
+    """All objects, and who refers to whom."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._standings: dict[Key, Standing] = {}
+
+    def __iter__(self) -> Iterator[Standing]:
+        """All of them as they are now, whatever comes and goes meanwhile."""
+        return iter(list(self._standings.values()))
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._standings)
+
+    def get(self, key: Key) -> Standing | None:
+        """One object."""
+        return self._standings.get(key)
+
+    def put(self, standing: Standing) -> None:
+        """A new one."""
+        self._standings[standing.key] = standing
+
+    def remove(self, key: Key) -> Standing | None:
+        """One that is gone."""
+        return self._standings.pop(key, None)
+
+    def instance_of(self, standing: Standing) -> Standing | None:
+        """The ClerkInstance that a sync names."""
+        sync = standing.sync
+        return self.get((INSTANCES, standing.namespace, sync.instance)) if sync is not None else None
+
+    def syncs(self) -> Iterator[Standing]:
+        """All ClerkSyncs."""
+        return (standing for standing in self if standing.key[0] == SYNCS)
+
+    def syncs_of(self, instance: Standing) -> list[Standing]:
+        """The ClerkSyncs that name an instance."""
+        return [
+            standing
+            for standing in self.syncs()
+            if standing.sync is not None and (standing.namespace, standing.sync.instance) == instance.at
+        ]
+
+    def users_of_secret(self, namespace: str, name: str) -> list[Standing]:
+        """Whoever has read this Secret, or missed it."""
+        return [standing for standing in self if standing.namespace == namespace and name in standing.secrets]
+
+    def elder_rival(self, standing: Standing) -> Standing | None:
+        """An older sync that keeps the same rows of the same database, or has its name there."""
+        return next((rival for rival in self._rivals(standing) if rival.age < standing.age), None)
+
+    def younger_rivals(self, standing: Standing) -> list[Standing]:
+        """Younger ones."""
+        return [rival for rival in self._rivals(standing) if rival.age > standing.age]
+
+    def _rivals(self, standing: Standing) -> Iterator[Standing]:
+        mine = standing.sync
+        for other in self.syncs():
+            theirs = other.sync
+            if other is standing or mine is None or theirs is None or other.database != standing.database:
+                continue
+            if standing.database is not None and (
+                other.name == standing.name or set(mine.policy.kinds) & set(theirs.policy.kinds)
+            ):
+                yield other
+
+    def elder_with_other_state(self, standing: Standing) -> Standing | None:
+        """An older ClerkInstance of the same instance of Clerk whose budget lies in another database."""
+        mine = standing.status.get("instanceId")
+        for other in self:
+            if (
+                other.key[0] == INSTANCES
+                and other is not standing
+                and mine is not None
+                and other.status.get("instanceId") == mine
+                and other.age < standing.age
+                and None not in (other.database, standing.database)
+                and other.database != standing.database
+            ):
+                return other
+        return None
+
+
+def identity(database_url: str) -> str:
+    """Which database an address leads to: host, port and name, without login. Two names of one host are two hosts."""
+    try:
+        parts = urlsplit(database_url.strip())
+        return f"{(parts.hostname or '').lower()}:{parts.port or 5432}/{unquote(parts.path.lstrip('/'))}"
+    except ValueError:
+        return ""
+
+
+def parse_moment(text: Any) -> datetime | None:
+    """A moment out of a status."""
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return None

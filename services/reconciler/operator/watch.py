@@ -1,0 +1,132 @@
+"""kopf in a thread and loop of its own: it watches, and puts keys on a queue. It writes nothing, no finalizer either.
+
+Traded: kopf's own handlers, timers and daemons would bring a finalizer to every object, intervals that no spec can
+change, and a loop that our runs would have to share. Should kopf end (a token that was refused twice, a bug), it is
+begun anew; what was missed meanwhile, the scheduler's own listing finds.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+
+from services.reconciler.manifests import GROUP
+from services.reconciler.operator import access
+from services.reconciler.operator.cluster import INSTANCES, SYNCS, VERSION
+from services.reconciler.operator.metrics import OperatorMetrics
+
+SECRETS = "secrets"
+STOP_SECONDS = 2.0
+PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds before kopf is begun anew."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Something happened to an object: which one, and what it is now."""
+
+    plural: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    gone: bool
+
+
+class Watch:
+    """One thread. `tell` is called in it, and must be safe to call from there."""
+
+    def __init__(self, *, namespaces: tuple[str, ...], tell: Callable[[Seen], None], metrics: OperatorMetrics) -> None:
+        """Starts nothing yet."""
+        self._namespaces = namespaces
+        self._tell = tell
+        self._metrics = metrics
+        self._ended = threading.Event()
+        self._again = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+
+    def start(self) -> None:
+        """Begins to watch."""
+        self._thread.start()
+
+    def restart(self) -> None:
+        """Ends all connections and begins anew: for a watch that says nothing any more."""
+        self._again.set()
+
+    async def stop(self) -> None:
+        """Ends it; what does not end in time is left to the process's own end."""
+        self._ended.set()
+        self._again.set()
+        await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._ended.is_set():
+            self._again.clear()
+            began = time.monotonic()
+            try:
+                asyncio.run(self._watch())
+            except Exception as error:
+                logger.warning("watch ended", extra={"why": f"{type(error).__name__}: {error}"})
+            if self._ended.is_set():
+                return
+            self._metrics.watch_restarts.inc()
+            failures = 0 if time.monotonic() - began > 60 else failures + 1
+            if not self._again.is_set():
+                self._ended.wait(PAUSES[min(failures, len(PAUSES)) - 1])
+
+    async def _watch(self) -> None:
+        await kopf.operator(
+            registry=self._registry(),
+            settings=_settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=self._again,
+        )
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry, id="log-in", errors=kopf.ErrorsMode.PERMANENT)(access.log_in)
+        for plural, where in ((INSTANCES, (GROUP, VERSION)), (SYNCS, (GROUP, VERSION)), (SECRETS, ("", "v1"))):
+            kopf.on.event(*where, plural, registry=registry, id=plural, param=plural)(self._on_event)
+        return registry
+
+    async def _on_event(self, *, type: str, meta: Any, param: Any = None, **_: Any) -> None:
+        self._metrics.last_event.labels(param).set_to_current_time()
+        self._tell(
+            Seen(
+                plural=param,
+                namespace=str(meta.get("namespace")),
+                name=str(meta.get("name")),
+                uid=str(meta.get("uid")),
+                resource_version=str(meta.get("resourceVersion")),
+                gone=type == "DELETED",
+            )
+        )
+
+
+def _settings() -> kopf.OperatorSettings:
+    """Deadlines for everything; nothing posted, nothing scanned, nothing persisted."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 10
+    settings.watching.chunk_size = 500
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = (0.5, 1, 2, 3, 5)
+    settings.queueing.worker_limit = 20
+    settings.queueing.idle_timeout = 1.0
+    settings.queueing.exit_timeout = 0.5
+    settings.process.ultimate_exiting_timeout = None
+    return settings

@@ -1,0 +1,269 @@
+"""Each row of bad input, both ways: the cause brings a condition with a sentence, and goes with it."""
+
+from typing import Any
+
+from kubernetes.aio.client import ApiException
+
+from devtools.clerk_emulator import ApiFault
+from devtools.postgres import create_database, create_logins, drop_database
+from nexus_auth.store.migrations import migrate, rollback
+from tests.kubernetes.operator.conftest import NAME, Stage
+from tests.kubernetes.operator.kube import INSTANCES, SYNCS, condition_of
+
+
+async def test_a_secret_that_is_missing(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.instance()
+        await stage.sync()
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="SecretMissing")
+        assert "create it with a key url" in ready["message"]
+        await stage.kube.condition(NAME, "DatabaseReady", "False", reason="SecretMissing")
+        missing = await stage.kube.condition(NAME, "Ready", "False", reason="SecretMissing", plural=INSTANCES)
+        assert "Secret clerk" in missing["message"]
+        await stage.kube.secret("database", url=stage.database.url("reconciler"))
+        waiting = await stage.kube.condition(NAME, "Ready", "False", reason="InstanceNotReady")
+        assert "Secret clerk" in waiting["message"]
+        await stage.kube.secret("clerk", secret_key=stage.clerk.secret_key)
+        await stage.ready()
+        await stage.kube.condition(NAME, "Ready", "True", plural=INSTANCES)
+        await stage.kube.delete("secrets", "database")
+        await stage.kube.condition(NAME, "Ready", "False", reason="SecretMissing")
+        await stage.kube.secret("database", url=stage.database.url("reconciler"))
+        await stage.ready()
+
+
+async def test_a_key_that_is_missing_in_its_secret(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.secrets()
+        await stage.instance()
+        await stage.sync(database={"secretRef": {"name": "database", "key": "uri"}})
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="SecretMissing")
+        assert "has no key uri (it has: url)" in ready["message"]
+        await stage.kube.secret("database", url=stage.database.url("reconciler"), uri=stage.database.url("reconciler"))
+        await stage.ready()
+
+
+async def test_a_key_of_clerks_that_is_wrong(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.kube.secret("clerk", secret_key="sk_live_wrong")
+        await stage.kube.secret("database", url=stage.database.url("reconciler"))
+        await stage.instance(instanceId=stage.clerk.instance_id)
+        await stage.sync()
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="UpstreamUnauthorized")
+        assert "valid API key" in ready["message"]
+        assert "sk_live" not in ready["message"]
+        await stage.kube.condition(NAME, "Stalled", "True")
+        await stage.kube.condition(NAME, "ConnectionReady", "False")
+        await stage.kube.condition(NAME, "DatabaseReady", "True")
+        await stage.kube.condition(NAME, "Ready", "False", reason="UpstreamUnauthorized", plural=INSTANCES)
+        assert await stage.kube.events(reason="UpstreamUnauthorized")
+        await stage.secrets()
+        await stage.ready()
+        await stage.kube.condition(NAME, "Stalled", None)
+        await stage.kube.condition(NAME, "Ready", "True", plural=INSTANCES)
+
+
+async def test_the_wrong_instance(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.secrets()
+        await stage.instance(instanceId="ins_another")
+        await stage.sync()
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="WrongInstance")
+        assert stage.clerk.instance_id in ready["message"]
+        wrong = await stage.kube.condition(NAME, "Ready", "False", reason="WrongInstance", plural=INSTANCES)
+        assert "correct one of them" in wrong["message"]
+        # the database was claimed by the mistake: undone as `nexus-auth instance claim` does it
+        await stage.world.admin.execute("update clerk_private.instance set id = $1", stage.clerk.instance_id)
+        await _recreate_instance(stage, instanceId=stage.clerk.instance_id)
+        await stage.ready()
+
+
+async def _recreate_instance(stage: Stage, **spec: Any) -> None:
+    """An instance's id is for good: another one is another object."""
+    await stage.kube.delete(INSTANCES, NAME)
+    await stage.kube.condition(NAME, "Ready", "False", reason="InstanceNotFound")
+    await stage.instance(**spec)
+
+
+async def test_an_instance_that_is_not_there(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.secrets()
+        await stage.sync()
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="InstanceNotFound")
+        assert f"there is no ClerkInstance {NAME}" in ready["message"]
+        await stage.instance()
+        await stage.ready()
+
+
+async def test_a_clerk_that_answers_nothing_good(stage: Stage) -> None:
+    stage.clerk.add_fault(ApiFault("status", status=503))
+    async with stage.operator():
+        await stage.all()
+        await stage.kube.condition(NAME, "Ready", "False", reason="UpstreamUnavailable")
+        stage.clerk.api_faults.clear()
+        await stage.ready()
+
+
+async def test_a_database_that_is_away(stage: Stage) -> None:
+    nowhere = stage.database.url("reconciler").replace(f"/{stage.database.name}", "/nowhere")
+    async with stage.operator():
+        await stage.kube.secret("clerk", secret_key=stage.clerk.secret_key)
+        await stage.kube.secret("database", url="postgres://clerk_reconciler_login:x@127.0.0.1:1/x")
+        await stage.instance()
+        await stage.sync()
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="DatabaseUnavailable")
+        assert "cannot be reached" in ready["message"]
+        await stage.kube.condition(NAME, "Ready", "False", reason="DatabaseUnavailable", plural=INSTANCES)
+        await stage.kube.secret("database", url=nowhere)
+        await stage.kube.until(
+            SYNCS, NAME, lambda body: "nowhere" in (condition_of(body, "Ready") or {})["message"], what="nowhere"
+        )
+        await stage.secrets()
+        await stage.ready()
+        await stage.kube.condition(NAME, "Ready", "True", plural=INSTANCES)
+
+
+async def test_a_login_that_is_refused(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.kube.secret("clerk", secret_key=stage.clerk.secret_key)
+        await stage.kube.secret("database", url=stage.database.url("webhook"))
+        await stage.instance()
+        await stage.sync()
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="DatabaseRefused")
+        assert "login" in ready["message"]
+        await stage.secrets()
+        await stage.ready()
+
+
+async def test_a_schema_that_is_too_old(stage: Stage) -> None:
+    admin = stage.database.admin_url
+    rollback(admin)
+    async with stage.operator():
+        await stage.all()
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="SchemaOutdated")
+        assert "nexus-auth migrate" in ready["message"]
+        migrate(admin)
+        await stage.ready()
+
+
+async def test_an_interval_that_makes_no_sense_is_refused_at_once(stage: Stage) -> None:
+    await stage.secrets()
+    try:
+        await stage.sync(interval="soon")
+    except ApiException as error:
+        assert error.status == 422
+        assert "interval" in str(error.reason)
+    else:
+        raise AssertionError("it was accepted")
+
+
+async def test_a_sync_that_keeps_nothing(stage: Stage) -> None:
+    off = [{"name": "users", "enabled": False}]
+    async with stage.operator():
+        await stage.secrets()
+        await stage.instance()
+        await stage.sync(resources=off)
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="InvalidSpec")
+        assert "none is enabled" in ready["message"]
+        await stage.kube.condition(NAME, "Stalled", "True")
+        await stage.kube.patch(SYNCS, NAME, {"spec": {"resources": None}})
+        await stage.ready()
+
+
+async def test_two_syncs_that_keep_the_same_rows(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.all()
+        await stage.ready()
+        await stage.sync("younger")
+        stalled = await stage.kube.condition("younger", "Stalled", "True", reason="Conflict")
+        assert f"/{NAME} is older" in stalled["message"]
+        await stage.kube.condition("younger", "Ready", "False", reason="Conflict")
+        await stage.ready()
+        await stage.kube.delete(SYNCS, NAME)
+        await stage.ready("younger")
+        await stage.kube.condition("younger", "Stalled", None)
+
+
+async def test_a_budget_that_lies_in_two_databases(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.all()
+        await stage.ready()
+        await stage.kube.condition(NAME, "Ready", "True", plural=INSTANCES)
+        name = f"{stage.database.name}_state"
+        server = stage.database.admin_url.rpartition("/")[0]
+        url = create_database(f"{server}/postgres", name)
+        try:
+            migrate(url)
+            other = create_logins(url)
+            await stage.kube.secret("other", url=other.url("reconciler"))
+            await stage.instance("second", stateDatabase={"secretRef": {"name": "other"}})
+            mismatch = await stage.kube.condition(
+                "second", "Ready", "False", reason="StateDatabaseMismatch", plural=INSTANCES
+            )
+            assert "the same stateDatabase" in mismatch["message"]
+            await stage.kube.patch(
+                INSTANCES, "second", {"spec": {"stateDatabase": {"secretRef": {"name": "database"}}}}
+            )
+            await stage.kube.condition("second", "Ready", "True", plural=INSTANCES)
+        finally:
+            drop_database(f"{server}/postgres", name)
+
+
+async def test_a_status_that_somebody_else_edits(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.all()
+        await stage.ready()
+        before = (await stage.kube.get(SYNCS, NAME))["status"]
+        forged = {"conditions": [], "lastSync": None, "consecutiveFailures": 99}
+        await stage.kube.patch(SYNCS, NAME, {"status": forged}, sub="status")
+        await stage.ready()
+        body = await stage.kube.until(
+            SYNCS, NAME, lambda body: body["status"].get("consecutiveFailures") == 0, what="the operator's own status"
+        )
+        assert body["status"]["lastSync"] == before["lastSync"]
+
+
+async def test_a_sync_that_is_deleted_while_it_runs(stage: Stage) -> None:
+    points = stage.folder / "points"
+    points.mkdir()
+    (points / "run.led").touch()
+    async with stage.operator(NEXUS_AUTH_FAILPOINTS_DIR=str(points)) as operator:
+        await stage.all()
+        await stage.kube.condition(NAME, "Reconciling", "True")
+        reached = points / f"run.led.{operator.process.pid}.reached"
+        assert reached.exists() or await operator.metrics()
+        await stage.kube.delete(SYNCS, NAME)
+        await operator.said('"object gone"')
+        (points / "run.led").unlink()
+        assert not [name for name in await operator.metrics() if f'name="{NAME}"' in name and "sync_" in name]
+        await stage.sync()
+        await stage.ready()
+        assert await stage.world.differs() == []
+
+
+async def test_a_sync_that_is_edited_while_it_runs(stage: Stage) -> None:
+    points = stage.folder / "points"
+    points.mkdir()
+    (points / "run.led").touch()
+    async with stage.operator(NEXUS_AUTH_FAILPOINTS_DIR=str(points)):
+        await stage.all()
+        await stage.kube.condition(NAME, "Reconciling", "True")
+        await stage.kube.patch(SYNCS, NAME, {"spec": {"drift": {"policy": "Report"}}})
+        (points / "run.led").unlink()
+        await stage.kube.condition(NAME, "Ready", "True", reason="SyncedWithDrift")
+        assert await stage.world.ids() == []
+
+
+async def test_nothing_of_a_password_is_told(stage: Stage) -> None:
+    url = stage.database.url("reconciler")
+    password = url.partition("://")[2].partition("@")[0].partition(":")[2]
+    async with stage.operator() as operator:
+        await stage.kube.secret("clerk", secret_key=stage.clerk.secret_key)
+        await stage.kube.secret("database", url=url.replace("@", "@@"))
+        await stage.instance()
+        await stage.sync()
+        await stage.kube.condition(NAME, "Ready", "False")
+        assert password
+        assert password not in str(await stage.kube.get(SYNCS, NAME))
+        assert password not in operator.log.read_text()
+        assert stage.clerk.secret_key not in operator.log.read_text()
