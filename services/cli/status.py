@@ -106,7 +106,7 @@ def _print(
     )
     waiting = {
         "parked events": standing["parked"],
-        "events that wait for an object": standing["waiting"],
+        "events of kinds that have no table yet": standing["waiting"],
         "rows still to be buried": standing["burying"],
         "doubts queued for verification": standing["doubts"],
         "runs that wait for an approval": standing["runs_to_approve"],
@@ -141,7 +141,7 @@ def _print(
             seen = ", ".join(
                 f"{counts.get('seen', 0):,} {kind_words(kind, 2)}" for kind, counts in of["counts"].items()
             )
-            click.echo(f"run {of['id']} goes on, by {of['holder']}: {seen or 'nothing yet'}")
+            click.echo(f"run {of['id']} goes on (host and process: {of['holder']}): {seen or 'nothing seen yet'}")
 
 
 def _budget(budget: Mapping[str, Any] | None, *, now: datetime) -> str:
@@ -175,4 +175,4 @@ def ago(moment: datetime | None, *, now: datetime) -> str:
 
 
 def _took(of: Mapping[str, Any], *, now: datetime) -> str:
-    return f"{((of['finished_at'] or now) - of['started_at']).total_seconds():.1f} s"
+    return f"{max(0.0, ((of['finished_at'] or now) - of['started_at']).total_seconds()):.1f} s"
