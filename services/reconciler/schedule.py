@@ -56,7 +56,7 @@ def due(sync: SyncManifest, history: History) -> Due | None:
 
 
 def wait(sync: SyncManifest, history: History) -> float:
-    """Seconds until something is due by the intervals alone; 0 where something is due now.
+    """Seconds until something is due by the clock alone; 0 where something is due now.
 
     What presses (an event that may have been missed, an approval) is seen only by asking the database again.
     """
@@ -70,6 +70,12 @@ def wait(sync: SyncManifest, history: History) -> float:
     sweeps.append(deep_since + sync.deep_sweep_interval)
     not_before = history.failed_at.timestamp() + AGAIN_SECONDS if history.failed_at else 0.0
     at += [max(sweep, not_before) for sweep in sweeps]
+    if set(history.counts_differ) & set(sync.policy.kinds):
+        at.append(not_before)
+    confirmable = _confirmable(sync, history)
+    if confirmable is not None:
+        in_vain = history.in_vain_at.timestamp() + AGAIN_SECONDS if history.in_vain_at else 0.0
+        at.append(max(confirmable, in_vain))
     return max(0.0, min(at) - now)
 
 
@@ -82,12 +88,19 @@ def _pressing(sync: SyncManifest, history: History) -> str | None:
         return "events may have been missed"
     if history.doubts_due and fixes:
         return "a verification is due"
-    if history.counts_doubted_at is not None:
-        confirmable = history.counts_doubted_at.timestamp() + sync.policy.verify_after
-        looked_at = history.incremental_at.timestamp() if history.incremental_at else 0.0
-        if looked_at < confirmable <= history.now.timestamp():
-            return "counts differed"
+    confirmable = _confirmable(sync, history)
+    if confirmable is not None and confirmable <= history.now.timestamp():
+        return "counts differed"
     return None
+
+
+def _confirmable(sync: SyncManifest, history: History) -> float | None:
+    """When a second look at counts that differed says something, seconds since 1970; None where it was taken."""
+    if history.counts_doubted_at is None:
+        return None
+    at = history.counts_doubted_at.timestamp() + sync.policy.verify_after
+    looked_at = history.incremental_at.timestamp() if history.incremental_at else 0.0
+    return at if looked_at < at else None
 
 
 def _resumable(sync: SyncManifest, running: str) -> Due | None:

@@ -10,7 +10,7 @@ import pytest
 from devtools.clerk_emulator import ApiFault
 from nexus_auth.reconcile.policy import Guard
 from nexus_auth.store import overview
-from services.reconciler.schedule import Due, due
+from services.reconciler.schedule import Due, due, wait
 from tests import events
 from tests.reconcile.test_schedule import history, sync
 from tests.reconcile.world import FIX, REPORT, World
@@ -250,6 +250,10 @@ async def test_due_asks_for_each_look_once_and_for_the_kinds_that_differ(world: 
         return due(patient, replace(now, counts_doubted_at=ago(since), incremental_at=ago(looked)))
 
     assert doubted(since=59, looked=59.1) is None
+    assert wait(patient, now) > 60
+    assert wait(patient, replace(now, counts_doubted_at=now.now)) == pytest.approx(60)
+    assert wait(patient, replace(now, counts_differ=["user"])) == 0
+    assert wait(patient, replace(now, counts_differ=["user"], failed_at=now.now)) == pytest.approx(60)
     early = doubted(since=61, looked=61.1)
     assert early is not None
     assert early.reason == "counts differed"
