@@ -39,8 +39,11 @@ class Release:
         return str(file)
 
     async def install(self, **values: Any) -> None:
-        """helm install --wait, while the logins are made that the webhook waits for."""
-        installing = self._helm("install", values, "3m")
+        """helm install --wait, while the logins are made that the webhook waits for.
+
+        The CRDs of a former run may still be there: --take-ownership.
+        """
+        installing = self._helm("install", values, "3m", more=("--take-ownership",))
         await asyncio.gather(installing, self.world.let_logins_in())
 
     async def upgrade(self, *, timeout: str = "2m", check: bool = True, **values: Any) -> Ran:
@@ -59,10 +62,11 @@ class Release:
         """helm uninstall --wait."""
         return await self._in_namespace("uninstall", NAME, "--wait", "--timeout", "2m")
 
-    async def _helm(self, verb: str, values: Mapping[str, Any], timeout: str, *, check: bool = True) -> Ran:
-        return await self._in_namespace(
-            verb, NAME, str(CHART), "--values", self._file(values), "--wait", "--timeout", timeout, check=check
-        )
+    async def _helm(
+        self, verb: str, values: Mapping[str, Any], timeout: str, *, check: bool = True, more: tuple[str, ...] = ()
+    ) -> Ran:
+        arguments = (verb, NAME, str(CHART), "--values", self._file(values), "--wait", "--timeout", timeout, *more)
+        return await self._in_namespace(*arguments, check=check)
 
     async def _in_namespace(self, *arguments: str, check: bool = True) -> Ran:
         return await self.world.cluster.helm(*arguments, "--namespace", self.world.namespace, check=check)
@@ -89,9 +93,15 @@ class Release:
         return f"http://{address}:{service['spec']['ports'][0]['nodePort']}/webhooks/clerk"
 
     async def load(self, prefix: str, **settings: Any) -> Load:
-        """Events with ids of their own, for this release."""
+        """Events with ids of their own, for this release, once pods of former revisions are gone."""
         world = self.world
+        await until(self._settled, seconds=90, what="the end of former pods")
         return Load(await self.url(), world.signing[0], world.clerk.instance_id, prefix, **settings)
+
+    async def _settled(self) -> bool:
+        selector = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=webhook"
+        items = await self.world.cluster.get("pods", namespace=self.world.namespace, selector=selector)
+        return not any("deletionTimestamp" in item["metadata"] for item in items)
 
     async def sync(self, request: str, *, seconds: float = 60) -> None:
         """Asks for a run, as `kubectl annotate` does, and waits until it is done."""
