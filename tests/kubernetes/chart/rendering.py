@@ -13,6 +13,8 @@ import yaml
 from devtools.kubernetes import find_binary
 
 CHART = Path(__file__).parents[3] / "deploy" / "helm" / "nexus-auth"
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The CRDs are long, and every test parses them."""
 RELEASE, NAMESPACE = "rel", "auth"
 
 BASE: Mapping[str, Any] = {
@@ -57,10 +59,15 @@ def rendered(values: Mapping[str, Any] = {}, *, base: Mapping[str, Any] = BASE, 
 
     `apis`: group/version/Kind that the cluster has besides its own; only helm itself can be told of them.
     """
-    wanted = merged(base, values)
-    files = _by_helm(wanted, apis) if apis else _here(wanted)
+    return _rendered(json.dumps(merged(base, values)), tuple(apis))
+
+
+@cache
+def _rendered(values: str, apis: tuple[str, ...]) -> "Objects":
+    """Many tests ask for the same."""
+    files = _by_helm(values, apis) if apis else _here(json.loads(values))
     notes = "".join(files.pop(name) for name in list(files) if name.endswith("NOTES.txt"))
-    objects = [document for text in files.values() for document in yaml.safe_load_all(text) if document]
+    objects = [document for text in files.values() for document in yaml.load_all(text, _Loader) if document]
     return Objects(objects, notes=notes)
 
 
@@ -72,11 +79,11 @@ def _here(values: dict[str, Any]) -> dict[str, str]:
         raise Refused(str(error)) from None
 
 
-def _by_helm(values: dict[str, Any], apis: Sequence[str]) -> dict[str, str]:
+def _by_helm(values: str, apis: Sequence[str]) -> dict[str, str]:
     ran = subprocess.run(
-        [find_binary("helm"), "template", RELEASE, CHART, "--namespace", NAMESPACE, "--values", "-"]
+        [str(find_binary("helm")), "template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--values", "-"]
         + [f"--api-versions={api}" for api in apis],
-        input=json.dumps(values),
+        input=values,
         text=True,
         capture_output=True,
         check=False,
