@@ -22,6 +22,7 @@ OURS = f"/apis/{GROUP}/v1alpha1"
 SYNCS, INSTANCES = "clerksyncs", "clerkinstances"
 REQUEST_SECONDS = 15.0
 PAGE = 500
+HOME_FILE = "~/.kube/config"
 
 
 class ClusterFailed(click.ClickException):
@@ -181,15 +182,16 @@ def open_cluster(*, kubeconfig: str | None, context: str | None, namespace: str 
     settings = client.Configuration()
     name, own = "the cluster", "default"
     try:
-        if kubeconfig is None and context is None and "KUBECONFIG" not in os.environ and _in_pod():
+        file = kubeconfig or os.environ.get("KUBECONFIG") or HOME_FILE  # the client reads the variable once, at import
+        if kubeconfig is None and context is None and not os.environ.get("KUBECONFIG") and _in_pod():
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             own = _pod_namespace()
         else:
-            contexts, current = config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
+            contexts, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
             chosen = _chosen(contexts, current if context is None else context)
             name, own = f"the cluster of context {chosen['name']}", chosen["context"].get("namespace") or "default"
             config.load_kube_config(  # type: ignore[no-untyped-call]
-                kubeconfig, context=context, client_configuration=settings, persist_config=False
+                file, context=context, client_configuration=settings, persist_config=False
             )
     except ClusterFailed:
         raise
@@ -211,8 +213,7 @@ def _chosen(contexts: Sequence[Any], wanted: Any) -> Any:
 
 
 def _in_pod() -> bool:
-    home = os.path.expanduser("~/.kube/config")
-    return "KUBERNETES_SERVICE_HOST" in os.environ and not os.path.exists(home)
+    return "KUBERNETES_SERVICE_HOST" in os.environ and not os.path.exists(os.path.expanduser(HOME_FILE))
 
 
 def _pod_namespace() -> str:
