@@ -43,10 +43,18 @@ class Seen:
 class Watch:
     """One thread. `tell` is called in it, and must be safe to call from there."""
 
-    def __init__(self, *, namespaces: tuple[str, ...], tell: Callable[[Seen], None], metrics: OperatorMetrics) -> None:
-        """Starts nothing yet."""
+    def __init__(
+        self,
+        *,
+        namespaces: tuple[str, ...],
+        tell: Callable[[Seen], None],
+        failed: Callable[[], None],
+        metrics: OperatorMetrics,
+    ) -> None:
+        """Starts nothing yet. `failed` is called, in the thread, whenever the watch has to begin anew."""
         self._namespaces = namespaces
         self._tell = tell
+        self._failed = failed
         self._metrics = metrics
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -85,6 +93,7 @@ class Watch:
             self._metrics.watch_restarts.inc()
             failures = failures + 1 if failed and time.monotonic() - began < 60 else 1
             if failed:
+                self._failed()
                 self._ended.wait(PAUSES[min(failures, len(PAUSES)) - 1])
 
     async def _watch(self) -> None:

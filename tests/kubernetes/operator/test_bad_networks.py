@@ -61,7 +61,7 @@ async def test_watches_that_stall_without_closing_are_made_up_for_by_listing(sta
 
 async def test_watches_that_are_told_410_begin_anew(stage: Stage, admins: Path) -> None:
     async with through_a_proxy(stage, admins) as (_, proxy):
-        expired = proxy.refuse(410, times=6, matches=is_watch)
+        expired = proxy.refuse(410, times=3, matches=is_watch)
         proxy.cut()
         await until(lambda: expired.used >= 3, what=lambda: "three answers of 410")
         await stage.requested("after 410")
@@ -107,7 +107,7 @@ async def test_a_spec_that_changes_between_reading_and_writing_is_acted_upon(sta
 
 async def test_a_crd_that_is_not_there_yet(stage: Stage, admins: Path) -> None:
     def is_ours(request: Any) -> bool:
-        return request.path.startswith("/apis/nexus-auth.dev")
+        return bool(request.path.startswith("/apis/nexus-auth.dev"))
 
     token = yaml.safe_load(stage.kubeconfig.read_text())["users"][0]["user"]["token"]
     kubeconfig = stage.folder / "proxied"
@@ -123,6 +123,19 @@ async def test_a_crd_that_is_not_there_yet(stage: Stage, admins: Path) -> None:
             await stage.ready()
             await until(lambda: _is_ready(operator), what=lambda: "readiness")
             await stage.requested("watched")
+
+
+async def test_a_crd_that_is_replaced_under_it(stage: Stage, admins: Path) -> None:
+    def is_ours(request: Any) -> bool:
+        return bool(request.path.startswith("/apis/nexus-auth.dev"))
+
+    async with through_a_proxy(stage, admins, NEXUS_AUTH_RELIST_SECONDS="2") as (operator, proxy):
+        gone = proxy.refuse(404, matches=is_ours)
+        proxy.cut()
+        await operator.said("the custom resources are not installed")
+        proxy.rules.remove(gone)
+        await stage.requested("after it came back")
+        assert (await stage.kube.get(SYNCS, NAME))["status"]["lastSync"]["state"] == "completed"
 
 
 async def _is_ready(operator: Operator) -> bool:
