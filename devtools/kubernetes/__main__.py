@@ -2,7 +2,7 @@
 
 `build` only builds the binaries; `path NAME` builds them and tells where one is.
 
-python -m devtools.kubernetes [build | path NAME]
+python -m devtools.kubernetes [--kubeconfig FILE | build | path NAME]
 """
 
 import os
@@ -23,9 +23,9 @@ def main(arguments: list[str]) -> int:
     """Answers the exit code."""
     try:
         match arguments:
-            case []:
+            case [] | ["--kubeconfig", _]:
                 prepare(_say)
-                return _serve()
+                return _serve(Path(arguments[1]).absolute() if arguments else KUBECONFIG)
             case ["build"]:
                 return _build()
             case ["path", name]:
@@ -55,25 +55,26 @@ def _build() -> int:
     return 0
 
 
-def _serve() -> int:
+def _serve(kubeconfig: Path) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ended.set())
     began = time.monotonic()
     with temporary_cluster() as cluster:
         cluster.admin.install_definitions(ROOT / "crds")
-        KUBECONFIG.parent.mkdir(mode=0o700, exist_ok=True)
-        cluster.write_kubeconfig(KUBECONFIG, token=cluster.token)
-        print(_greeting(seconds=time.monotonic() - began), flush=True)
+        kubeconfig.parent.mkdir(mode=0o700, exist_ok=True)
+        ours = cluster.write_kubeconfig(kubeconfig, token=cluster.token).read_bytes()
+        print(_greeting(kubeconfig, seconds=time.monotonic() - began), flush=True)
         ended.wait()
-    KUBECONFIG.unlink(missing_ok=True)
+    if kubeconfig.exists() and kubeconfig.read_bytes() == ours:  # else it leads to another one
+        kubeconfig.unlink()
     return 0
 
 
-def _greeting(*, seconds: float) -> str:
+def _greeting(kubeconfig: Path, *, seconds: float) -> str:
     return f"""Kubernetes is ready ({seconds:.1f} s), with our custom resources and no nodes: pods stay Pending.
 
-    export KUBECONFIG={str(KUBECONFIG)!r}
+    export KUBECONFIG={str(kubeconfig)!r}
     {ROOT / ".venv/bin/kubectl"} explain clerksync.spec
     {ROOT / ".venv/bin/kubectl"} get clerkinstances,clerksyncs -A
 

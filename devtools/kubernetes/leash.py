@@ -22,6 +22,7 @@ def main() -> None:
     """Starts what it is told to, until standard input ends."""
     folder = Path(sys.argv[1])
     children: list[subprocess.Popen[bytes]] = []
+    watchers: list[threading.Thread] = []
     signal.signal(signal.SIGTERM, lambda *_: os.close(0))
     with contextlib.suppress(OSError):  # closed by SIGTERM
         for line in sys.stdin:
@@ -31,12 +32,13 @@ def main() -> None:
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, start_new_session=True
                 )
             children.append(child)
-            threading.Thread(target=_note_end, args=(child, folder / f"{name}.ended"), daemon=True).start()
+            watchers.append(threading.Thread(target=_note_end, args=(child, folder / f"{name}.ended")))
+            watchers[-1].start()
     for child in reversed(children):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-    for child in children:
-        child.wait()
+    for watcher in watchers:
+        watcher.join()
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
