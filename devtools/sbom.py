@@ -73,9 +73,9 @@ def _licence(name: str) -> str | None:
         found = metadata(name)
     except PackageNotFoundError:
         return None
-    declared = found.get("License-Expression") or found.get("License")
-    if declared and "\n" not in declared:
-        return str(declared)
+    for field in ("License-Expression", "License"):
+        if field in found and "\n" not in found[field]:
+            return found[field]
     classifiers = [line.rpartition(" :: ")[2] for line in found.get_all("Classifier", []) if line.startswith("License")]
     return classifiers[0] if classifiers else None
 

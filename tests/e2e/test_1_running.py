@@ -45,6 +45,21 @@ async def test_pods_run_as_a_numeric_user_without_a_writable_root(
     assert json.loads(ran.out) == [10001, "1", "2", 0, False, component == "operator"]
 
 
+async def test_the_image_has_no_compiler_no_cache_and_no_installer_beside_the_services(
+    release: Release, world: World
+) -> None:
+    program = (
+        "import pathlib, shutil\n"
+        "print([name for name in ('gcc', 'cc', 'make', 'ld') if shutil.which(name)],"
+        " pathlib.Path('/opt/venv/bin/pip').exists(), pathlib.Path('/root/.cache').exists(),"
+        " sorted(path.name for path in pathlib.Path('/app').iterdir() if path.suffix != '.egg-info'))\n"
+    )
+    name = (await release.pods("webhook"))[0]["metadata"]["name"]
+    ran = await world.cluster.kubectl("exec", name, "--namespace", world.namespace, "--", "python", "-c", program)
+    parts = ["LICENSE", "README.md", "crds", "nexus_auth", "pyproject.toml", "requirements", "services", "sql"]
+    assert ran.out.strip() == f"[] False False {parts}"
+
+
 async def test_kubectl_wait_works_on_both_kinds(release: Release, world: World) -> None:
     for kind in ("clerkinstance", "clerksync"):
         await world.cluster.kubectl(
