@@ -25,7 +25,10 @@ FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="nexus-auth" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.description="Keeps a Postgres database in step with Clerk"
+# The user's number stands in no /etc/passwd, and on OpenShift it is another one: libraries that ask for a name find it here.
 ENV PATH=/opt/venv/bin:$PATH \
+    USER=nexus-auth \
+    HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /opt/venv /opt/venv

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test test-matrix lint bench mutants clean requirements checksums image sbom e2e chart-docs
+.PHONY: help install run cluster demo test test-matrix lint bench mutants clean requirements checksums image sbom e2e chart-docs
 PY := .venv/bin/python
 POSTGRES ?= 18
 WORKERS ?= 2
@@ -17,11 +17,15 @@ install:
 run: install ## start Postgres, a Clerk of our own, webhook service and reconciler; Ctrl-C ends all of it
 	@exec $(PY) -m devtools.run
 
+cluster: install ## start a Kubernetes API server with our custom resources (Go builds it, once); Ctrl-C ends it
+	@exec $(PY) -m devtools.kubernetes
+
 demo: install ## the product's promises as a story, told and checked in a minute; SABOTAGE=STEP breaks a step
 	@$(PY) -m devtools.demo $(if $(SABOTAGE),--sabotage $(SABOTAGE))
 
 test: install ## all tests on one Postgres (POSTGRES=17, ARGS="-k name"); DATABASE_URL takes another local server
 	@devtools/install npm
+	@$(PY) -m devtools.kubernetes build
 	@NEXUS_AUTH_TEST_POSTGRES=$(POSTGRES) $(PY) -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 test-matrix: install ## Postgres 15, 17, 18; as root and not; below a 0700 home; two checkouts at once

@@ -12,10 +12,11 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from devtools import definitions
 from services.webhook.metrics import WebhookMetrics
 from services.webhook.settings import WebhookSettings
 
-PAGE = Path(__file__).parents[1] / "docs" / "reference" / "webhook.md"
+FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
 HEAD = """# The webhook service
 
@@ -39,7 +40,7 @@ From the environment. Of the secrets one of the two ways is needed, of `CLERK_IN
 
 
 def page() -> str:
-    """The whole page."""
+    """The webhook service's page."""
     return f"{HEAD}\n{_settings()}\n\n## Metrics\n\n{_metrics()}\n"
 
 
@@ -73,15 +74,21 @@ def _metrics() -> str:
 
 
 def main() -> int:
-    """Writes the page, or with `--check` answers 1 where it is not what the code says."""
+    """Writes the pages, or with `--check` answers 1 where one is not what the code says."""
+    pages = {"webhook.md": page(), "crds.md": definitions.page()}
+    old = [name for name, text in pages.items() if not _says(FOLDER / name, text)]
     if "--check" in sys.argv[1:]:
-        if PAGE.exists() and PAGE.read_text("utf-8") == page():
-            return 0
-        print(f"{PAGE.name} is out of date: python -m devtools.reference", file=sys.stderr)
-        return 1
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page(), "utf-8")
+        for name in old:
+            print(f"{name} is out of date: python -m devtools.reference", file=sys.stderr)
+        return 1 if old else 0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in old:
+        (FOLDER / name).write_text(pages[name], "utf-8")
     return 0
+
+
+def _says(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text("utf-8") == text
 
 
 if __name__ == "__main__":

@@ -74,9 +74,8 @@ def _licence(name: str) -> str | None:
     except PackageNotFoundError:
         return None
     for field in ("License-Expression", "License"):
-        for declared in found.get_all(field, []):
-            if declared and "\n" not in declared:
-                return str(declared)
+        if field in found and "\n" not in found[field]:
+            return found[field]
     classifiers = [line.rpartition(" :: ")[2] for line in found.get_all("Classifier", []) if line.startswith("License")]
     return classifiers[0] if classifiers else None
 

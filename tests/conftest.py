@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from devtools.kubernetes import why_missing
 from devtools.loopback import drop_real_world, is_loopback
 from devtools.postgres import (
     Database,
@@ -49,20 +50,33 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
     config.addinivalue_line("markers", "slow: takes more than ten seconds; only `make test` runs it")
+    config.addinivalue_line("markers", "kubernetes: asks for a Kubernetes API server (set where a fixture says so)")
     config.addinivalue_line("markers", "postgres: asks for a server or a database (set where a fixture says so)")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What has nothing to do with Postgres need not be run on each version of it."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What has nothing to do with Postgres need not be run on each version of it; what cannot run is left out, and the
+    header says so. In CI nothing is.
+    """
     for item in items:
         if {"postgres", "own_server"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("postgres")
+        if {"api_server", "helm"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("kubernetes")
+    if why_missing() is not None:
+        left_out = [item for item in items if item.get_closest_marker("kubernetes")]
+        if left_out and CI:
+            raise pytest.UsageError(f"{len(left_out)} tests cannot run: {why_missing()}")
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     """Printed first, and only by the controlling process."""
     server = "the server of DATABASE_URL" if DATABASE_URL in os.environ else f"Postgres {postgres_version()}, embedded"
-    return f"{server}; --hypothesis-seed={config.option.hypothesis_seed}"
+    reason = why_missing()
+    left_out = [] if reason is None else [f"left out, tests on Kubernetes: {reason}"]
+    return [f"{server}; --hypothesis-seed={config.option.hypothesis_seed}", *left_out]
 
 
 def postgres_version() -> int:

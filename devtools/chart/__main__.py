@@ -26,19 +26,19 @@ def table(values: list[Value]) -> str:
     return "\n".join(rows)
 
 
-def readme() -> str:
+def readme(chart: Path) -> str:
     """The README as it should be."""
-    text = (CHART / "README.md").read_text("utf-8")
+    text = (chart / "README.md").read_text("utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    written = table(read_values((CHART / "values.yaml").read_text("utf-8")))
+    written = table(read_values((chart / "values.yaml").read_text("utf-8")))
     return f"{before}{BEGIN}\n\n{written}\n\n{END}{after}"
 
 
-def main() -> int:
+def main(*arguments: str, chart: Path = CHART) -> int:
     """Writes, or with --check says what differs."""
-    wanted, file = readme(), CHART / "README.md"
-    if sys.argv[1:] == ["--check"]:
+    wanted, file = readme(chart), chart / "README.md"
+    if "--check" in arguments:
         if file.read_text("utf-8") != wanted:
             print("deploy/helm/nexus-auth/README.md is not what values.yaml says: make chart-docs", file=sys.stderr)
             return 1
@@ -48,4 +48,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -121,7 +121,7 @@ def manifests(clerk: ClerkFacts, *, repairs: bool) -> str:
     sync = {
         "instanceRef": {"name": SYNC},
         "database": {"secretRef": {"name": "database"}},
-        "interval": "15s" if emulated else "1m",
+        "interval": "30s" if emulated else "1m",
         "fullSweepInterval": "2m" if emulated else "1h",
         "drift": {"policy": "Fix" if repairs else "Report"},
     }

@@ -59,6 +59,16 @@ async def findings(
     return [dict(row) for row in await connection.fetch(FINDINGS, run, kind, problem, limit)]
 
 
+async def newest_with_findings(connection: Any, *, sync: str) -> int | None:
+    """The newest run of a sync, runs by hand beside it included, that found something."""
+    found: int | None = await connection.fetchval(
+        "select f.run_id from clerk_private.findings f join clerk_private.runs r on r.id = f.run_id"
+        " where r.sync = $1 or r.sync like $1 || '/%' order by f.run_id desc limit 1",
+        sync,
+    )
+    return found
+
+
 async def drift(connection: Any, *, sync: str, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
     """How many objects are known to differ and were not put right, and the first of them: see the query."""
     rows: list[Mapping[str, Any]] = [dict(row) for row in await connection.fetch(DRIFT, sync, limit)]

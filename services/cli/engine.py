@@ -8,7 +8,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -82,9 +82,17 @@ def policy_of(name: str, *, fix: bool, kinds: tuple[str, ...]) -> SyncPolicy:
 
 @asynccontextmanager
 async def workshop(
-    settings: CliSettings, *, sync_name: str | None, budget_percent: int | None, writes: bool
+    settings: CliSettings,
+    *,
+    sync_name: str | None,
+    budget_percent: int | None,
+    writes: bool,
+    state: CliSettings | None = None,
+    environment: str | None = None,
 ) -> AsyncIterator[Workshop]:
     """Opens it. `writes`: a database that belongs to nobody becomes this key's instance's, and gets its budget.
+    `state`: where the budget lives, if in another database; `environment`: the rate limit, if not the key's own prefix
+    says it.
 
     Raises `ClerkFailed`, `DatabaseFailed`, `NotConfigured`.
     """
@@ -95,20 +103,25 @@ async def workshop(
         api = ClerkApi(settings.clerk_api_url, secret_key=key, timeout=REQUEST_SECONDS)
     except ValueError as error:
         raise NotConfigured(str(error)) from None
-    async with opened(settings, login=RECONCILER) as pool, api as clerk:
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(opened(settings, login=RECONCILER))
+        apart = state is not None and state.reconciler_database_url != settings.reconciler_database_url
+        budgets = await stack.enter_async_context(opened(state, login=RECONCILER)) if state and apart else pool
+        clerk = await stack.enter_async_context(api)
         instance_id = await _instance(pool, clerk, settings=settings, claims=writes)
-        async with pool.acquire() as connection:
+        async with budgets.acquire() as connection:
             row = await overview.budget(connection, instance_id)
+        async with pool.acquire() as connection:
             latest = await overview.latest_sync(connection)
         if row is not None:  # the manifests' share stands, whoever asks
             share = Share(per_second=row["per_second"], burst=int(row["burst"]))
         else:
-            environment = "Development" if key.startswith("sk_test_") else "Production"
-            share = Share.of(environment, percent=budget_percent or DEFAULT_PERCENT)
+            prefixed = "Development" if key.startswith("sk_test_") else "Production"
+            share = Share.of(environment or prefixed, percent=budget_percent or DEFAULT_PERCENT)
         if row is None and not writes:
-            budget: Budget = UnwrittenBudget(pool, instance_id=instance_id, share=share)
+            budget: Budget = UnwrittenBudget(budgets, instance_id=instance_id, share=share)
         else:
-            budget = Budget(pool, instance_id=instance_id, share=share)
+            budget = Budget(budgets, instance_id=instance_id, share=share)
         if row is None and writes:
             await budget.open()
         holder = f"{socket.gethostname()} {os.getpid()} nexus-auth"

@@ -1,5 +1,8 @@
 """`nexus-auth findings`: what a run found, what was done about it, and why it had come to that."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
 
 from nexus_auth.store import overview
@@ -41,6 +44,11 @@ async def _findings(
         found = await overview.findings(
             connection, run=run_id, kind=KINDS[kind] if kind else None, problem=problem, limit=limit
         )
+    print_findings(found, limit=limit, output=output)
+
+
+def print_findings(found: Sequence[Mapping[str, Any]], *, limit: int, output: str) -> None:
+    """Shows rows of `overview.findings`. Raises `Failed` where one of them still stands."""
     if output == "json":
         print_json(
             [{**row, "found_at": iso(row["found_at"]), "expected_at": iso_ms(row["expected_at"])} for row in found]

@@ -1,12 +1,15 @@
 """`nexus-auth plan`: what a repairing sweep would do, worked out in full, with nothing written."""
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
 from nexus_auth.reconcile.engine import Result
+from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.store import instance
 from nexus_auth.store.budget import Share
 from services.cli.database import ClerkFailed, Failed, run
@@ -26,25 +29,44 @@ def plan(*, deep: bool, sync_name: str | None, kinds: tuple[str, ...], budget_pe
 
     Writes nothing. It makes the requests that the sweep would make, at the budget that the database has.
     """
-    settings = read_settings(reconciler=True)
-    run(_plan(settings, deep=deep, sync_name=sync_name, kinds=kinds, budget_percent=budget_percent, output=output))
+    scope = Scope(
+        sync_name=sync_name,
+        budget_percent=budget_percent,
+        policy=lambda name: policy_of(name, fix=True, kinds=kinds),
+        advice="nexus-auth sync --full --apply would repair it",
+    )
+    run(plan_within(read_settings(reconciler=True), scope, deep=deep, output=output))
 
 
-async def _plan(
-    settings: CliSettings,
-    *,
-    deep: bool,
-    sync_name: str | None,
-    kinds: tuple[str, ...],
-    budget_percent: int | None,
-    output: str,
-) -> None:
-    async with workshop(settings, sync_name=sync_name, budget_percent=budget_percent, writes=False) as shop:
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose plan it is; the command line's options say it, or a ClerkSync does."""
+
+    sync_name: str | None
+    budget_percent: int | None
+    policy: Callable[[str], SyncPolicy]
+    """Given the sync's name."""
+    advice: str
+    """What repairs the drift that is found."""
+    state: CliSettings | None = None
+    """Where the budget lives, if not beside the mirror."""
+    environment: str | None = None
+    """Production or Development, where something else than the key says it."""
+
+
+async def plan_within(settings: CliSettings, scope: Scope, *, deep: bool, output: str) -> None:
+    """Runs the engine in this process and shows what it would do. Raises `Failed` where there is drift."""
+    async with workshop(
+        settings,
+        sync_name=scope.sync_name,
+        budget_percent=scope.budget_percent,
+        writes=False,
+        state=scope.state,
+        environment=scope.environment,
+    ) as shop:
         began = time.monotonic()
         try:
-            result = await shop.engine.plan(
-                policy_of(shop.sync, fix=True, kinds=kinds), mode="deep" if deep else "full"
-            )
+            result = await shop.engine.plan(scope.policy(shop.sync), mode="deep" if deep else "full")
         except (ClerkRefused, ClerkUnavailable, instance.WrongInstance) as error:
             raise ClerkFailed(str(error)) from None
         took = time.monotonic() - began
@@ -65,7 +87,7 @@ async def _plan(
     if result.message:
         raise Failed(result.message)
     if differing(result.counts):
-        raise Failed("there is drift; nexus-auth sync --full --apply would repair it")
+        raise Failed(f"there is drift; {scope.advice}")
 
 
 def _row(counts: dict[str, int]) -> dict[str, int]:

@@ -5,7 +5,7 @@ schema's, too.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ import yaml
 
 from nexus_auth.reconcile.policy import Guard, SyncPolicy
 from nexus_auth.store.budget import Share
+from services.reconciler.rules import broken, seconds
 
 CRDS = Path(__file__).parents[2] / "crds"
 GROUP = "nexus-auth.dev"
 KINDS = {"users": "user", "organizations": "organization", "memberships": "organization_membership"}
 MEMBERSHIPS_INTERVAL = 3_600.0
 """Seconds. A lost change of role is found by nothing but a listing of all memberships."""
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
 
 
 class InvalidManifest(ValueError):
@@ -102,9 +101,10 @@ class ManifestReader:
             self._validators[kind].iter_errors({"spec": document.get("spec")}), key=lambda error: list(error.path)
         )
         if errors:
-            where = ".".join(str(part) for part in errors[0].absolute_path) or "spec"
-            raise InvalidManifest(f"{kind} {name}: {where}: {errors[0].message}")
+            raise InvalidManifest(f"{kind} {name}: {_field(errors[0].absolute_path)}: {errors[0].message}")
         spec = _defaulted(self._schemas[kind]["properties"]["spec"], document["spec"])
+        for field, sentence in broken(kind, spec):
+            raise InvalidManifest(f"{kind} {name}: {field}: {sentence}")
         return _instance(name, spec) if kind == "ClerkInstance" else _sync(name, spec)
 
 
@@ -133,11 +133,6 @@ def read_manifests(text: str) -> Manifests:
     return Manifests(instances, syncs)
 
 
-def seconds(duration: str) -> float:
-    """A duration as Kubernetes writes it: 30s, 10m, 1h30m."""
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", duration))
-
-
 def _named(document: Any, *, number: int, kinds: Collection[str]) -> tuple[str, str]:
     if not isinstance(document, dict):
         raise InvalidManifest(f"document {number} is no object")
@@ -151,6 +146,12 @@ def _named(document: Any, *, number: int, kinds: Collection[str]) -> tuple[str, 
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
         raise InvalidManifest(f"document {number} ({kind}): metadata.name is missing or no DNS name")
     return kind, name
+
+
+def _field(path: Iterable[str | int]) -> str:
+    """A field as kubectl writes it: spec.resources[0].name."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path]
+    return "".join(parts).lstrip(".") or "spec"
 
 
 def _schema(file: str) -> Any:
@@ -207,11 +208,6 @@ def _sync(name: str, spec: Mapping[str, Any]) -> SyncManifest:
         own = resource.get("fullSweepInterval")
         usual = min(full, MEMBERSHIPS_INTERVAL) if resource["name"] == "memberships" else full
         intervals[KINDS[resource["name"]]] = seconds(own) if own else usual
-    if not intervals:
-        raise InvalidManifest(f"ClerkSync {name}: spec.resources: none is enabled")
-    for field in ("interval", "fullSweepInterval", "deepSweepInterval"):
-        if seconds(spec[field]) <= 0:
-            raise InvalidManifest(f"ClerkSync {name}: spec.{field}: {spec[field]} is no time to wait")
     guard = Guard(floor=spec["deletionGuard"]["floor"], percent=spec["deletionGuard"]["percent"])
     kinds = tuple(kind for kind in KINDS.values() if kind in intervals)
     return SyncManifest(

@@ -108,7 +108,10 @@ class Operator:
         def tell(seen: Seen) -> None:
             loop.call_soon_threadsafe(scheduler.put, seen)
 
-        watch = Watch(namespaces=cluster.namespaces, tell=tell, metrics=self._metrics)
+        def failed() -> None:
+            loop.call_soon_threadsafe(scheduler.relist)
+
+        watch = Watch(namespaces=cluster.namespaces, tell=tell, failed=failed, metrics=self._metrics)
         scheduler = self._scheduler = self._new_scheduler(cluster, lease, watch)
         running = asyncio.create_task(scheduler.run())
         losing = asyncio.create_task(lost.wait())

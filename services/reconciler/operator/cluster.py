@@ -100,7 +100,7 @@ class Cluster:
         if namespace is None:
             return await self._call(
                 "list",
-                lambda: self._objects.list_cluster_custom_object(GROUP, VERSION, plural, limit=PAGE, **_T, **more),
+                lambda: self._objects.list_cluster_custom_object(GROUP, VERSION, plural, **more),
             )
         return await self._call(
             "list",

@@ -95,6 +95,11 @@ class Scheduler:
         self._incoming.put_nowait(seen)
         self._wake.set()
 
+    def relist(self) -> None:
+        """Everything is listed at once: the watch is down."""
+        self._relist_at = 0.0
+        self._wake.set()
+
     async def run(self) -> None:
         """Until it is cancelled."""
         try:

@@ -43,13 +43,22 @@ class Seen:
 class Watch:
     """One thread. `tell` is called in it, and must be safe to call from there."""
 
-    def __init__(self, *, namespaces: tuple[str, ...], tell: Callable[[Seen], None], metrics: OperatorMetrics) -> None:
-        """Starts nothing yet."""
+    def __init__(
+        self,
+        *,
+        namespaces: tuple[str, ...],
+        tell: Callable[[Seen], None],
+        failed: Callable[[], None],
+        metrics: OperatorMetrics,
+    ) -> None:
+        """Starts nothing yet. `failed` is called, in the thread, whenever the watch has to begin anew."""
         self._namespaces = namespaces
         self._tell = tell
+        self._failed = failed
         self._metrics = metrics
         self._ended = threading.Event()
-        self._again = threading.Event()
+        self._lock = threading.Lock()
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
 
     def start(self) -> None:
@@ -58,39 +67,53 @@ class Watch:
 
     def restart(self) -> None:
         """Ends all connections and begins anew: for a watch that says nothing any more."""
-        self._again.set()
+        with self._lock:
+            if self._running is not None:
+                loop, flag = self._running
+                loop.call_soon_threadsafe(flag.set)
 
     async def stop(self) -> None:
         """Ends it; what does not end in time is left to the process's own end."""
         self._ended.set()
-        self._again.set()
+        self.restart()
         await asyncio.to_thread(self._thread.join, STOP_SECONDS)
 
     def _run(self) -> None:
         failures = 0
         while not self._ended.is_set():
-            self._again.clear()
             began = time.monotonic()
+            failed = False
             try:
                 asyncio.run(self._watch())
             except Exception as error:
+                failed = True
                 logger.warning("watch ended", extra={"why": f"{type(error).__name__}: {error}"})
             if self._ended.is_set():
                 return
             self._metrics.watch_restarts.inc()
-            failures = 0 if time.monotonic() - began > 60 else failures + 1
-            if not self._again.is_set():
+            failures = failures + 1 if failed and time.monotonic() - began < 60 else 1
+            if failed:
+                self._failed()
                 self._ended.wait(PAUSES[min(failures, len(PAUSES)) - 1])
 
     async def _watch(self) -> None:
-        await kopf.operator(
-            registry=self._registry(),
-            settings=_settings(),
-            standalone=True,
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            stop_flag=self._again,
-        )
+        # a flag of this loop: kopf waits for one of another kind in a thread, which outlives its failures
+        flag = asyncio.Event()
+        with self._lock:
+            self._running = asyncio.get_running_loop(), flag
+        try:
+            if not self._ended.is_set():
+                await kopf.operator(
+                    registry=self._registry(),
+                    settings=_settings(),
+                    standalone=True,
+                    clusterwide=not self._namespaces,
+                    namespaces=self._namespaces,
+                    stop_flag=flag,
+                )
+        finally:
+            with self._lock:
+                self._running = None
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()

@@ -35,7 +35,7 @@ class Kube:
             body=body,
             _request_timeout=10.0,
         )
-        text = await answer.read()
+        text = await answer.read()  # type: ignore[no-untyped-call]
         if answer.status >= 400:
             raise ApiException(status=answer.status, reason=text.decode())
         return yaml.safe_load(text) if text else None

@@ -1,9 +1,10 @@
 """From apply to Ready, and from a lost event to its repair."""
 
+import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.kubernetes.operator.conftest import NAME, Stage
 from tests.kubernetes.operator.kube import INSTANCES, SYNCS, condition_of
@@ -40,22 +41,17 @@ async def test_what_is_applied_becomes_ready_and_the_mirror_holds_what_clerk_has
     assert condition_of({"status": instance}, "Stalled") is None
 
 
-async def test_kubectl_waits_for_ready(stage: Stage, api_server: object) -> None:
+async def test_kubectl_waits_for_ready(stage: Stage, api_server: Any) -> None:
     async with stage.operator():
         await stage.all()
         await stage.ready()
-        kubectl = Path(sys.executable).with_name("kubectl")
-        done = subprocess.run(
-            [
-                *(str(kubectl), "--kubeconfig", str(api_server.kubeconfig), "-n", stage.kube.namespace),  # type: ignore[attr-defined]
-                *("wait", "--for=condition=Ready", f"clerksync/{NAME}", "--timeout=20s"),
-            ],
+        kubectl = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("kubectl")),
+            *("--kubeconfig", str(api_server.kubeconfig), "-n", stage.kube.namespace),
+            *("wait", "--for=condition=Ready", f"clerksync/{NAME}", "--timeout=20s"),
             env={"PATH": os.environ["PATH"], "HOME": str(stage.folder)},
-            capture_output=True,
-            text=True,
-            check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert await kubectl.wait() == 0
 
 
 async def test_events_that_were_lost_are_repaired(stage: Stage) -> None:

@@ -1,0 +1,1 @@
+"""The chart on a cluster whose pods really run."""

@@ -1,0 +1,96 @@
+"""Clerk as a sender under load: delivers, and delivers again whatever was not acknowledged, as Svix does."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.events import Signed, event, user
+
+AGAIN_SECONDS = 0.2
+"""Svix waits at least 5 s; a test that delivers again sooner asks more of the service."""
+GIVE_UP_SECONDS = 60.0
+
+
+@dataclass
+class Load:
+    """What was sent and what came back."""
+
+    url: str
+    secret: str
+    instance: str
+    prefix: str
+    pause: float = 0.02
+    answers: Counter[str] = field(default_factory=Counter)
+    """By status, or by the name of the error where there was no answer."""
+    acknowledged: set[str] = field(default_factory=set)
+    """svix-ids that were answered with 204."""
+    lost: set[str] = field(default_factory=set)
+    """svix-ids that were never acknowledged."""
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, senders: int = 4) -> None:
+        """Sends until `stop`; every event until it is acknowledged."""
+        # A connection for each delivery: what a load balancer with many clients sees.
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=15)
+        ) as session:
+            await asyncio.gather(*(self._one_sender(session, number) for number in range(senders)))
+
+    def stop(self) -> None:
+        """No new event from now on."""
+        self._stop.set()
+
+    async def _one_sender(self, session: aiohttp.ClientSession, sender: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            body = event("user.created", user(f"user_{self.prefix}{sender}x{number}"), instance_id=self.instance)
+            await self._deliver(session, Signed(body))
+            await asyncio.sleep(self.pause)
+
+    async def _deliver(self, session: aiohttp.ClientSession, signed: Signed) -> None:
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while time.monotonic() < deadline:
+            answer = await self._try(session, signed)
+            self.answers[answer] += 1
+            if answer == "204":
+                self.acknowledged.add(signed.svix_id)
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+        self.lost.add(signed.svix_id)
+
+    async def _try(self, session: aiohttp.ClientSession, signed: Signed) -> str:
+        try:
+            async with session.post(self.url, data=signed.body, headers=signed.headers(secret=self.secret)) as answer:
+                await answer.read()
+                return str(answer.status)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return type(error).__name__
+
+    @property
+    def failures(self) -> int:
+        """Deliveries that had no answer at all: to Svix, an endpoint that is down."""
+        return sum(count for answer, count in self.answers.items() if not answer.isdigit())
+
+    def others(self) -> dict[str, int]:
+        """Every answer that is neither 204 nor 503."""
+        return {answer: count for answer, count in self.answers.items() if answer not in ("204", "503")}
+
+
+@asynccontextmanager
+async def under_load(load: Load) -> AsyncIterator[Load]:
+    """Sends while the block runs, and ends what is under way."""
+    sending = asyncio.create_task(load.send())
+    try:
+        while len(load.acknowledged) < 20:
+            assert not sending.done()
+            await asyncio.sleep(0.05)
+        yield load
+    finally:
+        load.stop()
+        await sending

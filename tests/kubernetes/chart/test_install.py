@@ -1,0 +1,216 @@
+"""Helm installs, upgrades, rolls back and uninstalls the chart on a real API server."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.kubernetes.chart.releases import OBJECTS, Releases
+from tests.kubernetes.chart.rendering import CHART, RELEASE, merged, rendered
+
+NAME = f"{RELEASE}-nexus-auth"
+CRDS = ("clerkinstances.nexus-auth.dev", "clerksyncs.nexus-auth.dev")
+FOREIGN = {"ServiceMonitor", "PodMonitor", "HTTPRoute", "ClerkInstance", "ClerkSync"}
+"""Kinds that this API server does not have (ours are checked where a release makes them)."""
+
+MATRIX: dict[str, dict[str, Any]] = {
+    "as it comes": {},
+    "everything on": {
+        "networkPolicy": {"enabled": True, "extraEgress": [{"to": [{"podSelector": {}}]}]},
+        "webhook": {
+            "autoscaling": {"enabled": True, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}},
+            "ingress": {"enabled": True, "className": "nginx", "host": "a.example", "tls": [{"hosts": ["a.example"]}]},
+            "service": {"type": "LoadBalancer", "nodePort": 30_123, "trafficDistribution": "PreferClose"},
+            "priorityClassName": "system-cluster-critical",
+            "affinity": {"podAntiAffinity": {}},
+            "extraVolumes": [{"name": "more", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+            "extraEnv": [{"name": "PGSSLMODE", "value": "require"}],
+        },
+        "commonLabels": {"team": "auth"},
+        "commonAnnotations": {"note": "x"},
+        "imagePullSecrets": [{"name": "pull"}],
+    },
+    "namespaced": {"watch": {"namespaces": ["auth"]}},
+    "secrets in values": {
+        "secrets": {"allowInValues": True},
+        "clerk": {"apiKey": {"existingSecret": "", "value": "sk_test_1"}},
+        "webhook": {
+            "database": {"existingSecret": "", "url": "postgresql://w"},
+            "signing": {"existingSecret": "", "secrets": ["whsec_a"]},
+            "withhold": {"existingSecret": "", "value": "w" * 32},
+        },
+        "migrations": {"database": {"existingSecret": "", "url": "postgresql://o"}},
+    },
+    "OpenShift": {"openshift": {"adaptSecurityContext": "force"}},
+    "operator alone": {"webhook": {"enabled": False}, "crds": {"enabled": False}},
+}
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_api_server_takes_what_is_rendered(releases: Releases, name: str) -> None:
+    objects = [moved(item, releases) for item in rendered(MATRIX[name]).all if item["kind"] not in FOREIGN]
+    strict = ("--dry-run=server", "--validate=strict", "--server-side", "-f", "-")
+    said = releases.kubectl("apply", *strict, text=yaml.safe_dump_all(objects)).said
+    assert said.count("serverside-applied (server dry run)") == len(objects)
+
+
+def moved(item: dict[str, Any], releases: Releases) -> dict[str, Any]:
+    """The same object in the test's namespace."""
+    at = item["metadata"]
+    return {**item, "metadata": {**at, "namespace": releases.namespace} if at.get("namespace") == "auth" else at}
+
+
+@pytest.mark.parametrize("name", ["Deployment/webhook", "Deployment/operator", "Job/migrations", "Pod/test"])
+def test_podsecurity_restricted_takes_every_pod(releases: Releases, name: str) -> None:
+    spec = {**rendered().pods()[name], "serviceAccountName": "default"}
+    spec.pop("topologySpreadConstraints", None)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
+    releases.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod))
+    spec["containers"][0] = {**spec["containers"][0], "securityContext": {}}
+    refused = releases.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod), check=False)
+    assert "violates PodSecurity" in refused.said
+
+
+def test_install_upgrade_rollback_and_uninstall(releases: Releases) -> None:
+    releases.install(OBJECTS)
+    assert releases.get("clerksync", NAME)["spec"]["instanceRef"] == {"name": NAME}
+    assert releases.get("clerkinstance", NAME)["spec"]["instanceId"] == "ins_2abc"
+    changed = {"webhook": {"replicas": 5}, "clerkSync": {"spec": {"interval": "7m"}}}
+    releases.upgrade(merged(OBJECTS, changed))
+    assert releases.get("deployment", f"{NAME}-webhook")["spec"]["replicas"] == 5
+    assert releases.get("clerksync", NAME)["spec"]["interval"] == "7m"
+    releases.helm("rollback", RELEASE, "1")
+    assert releases.get("deployment", f"{NAME}-webhook")["spec"]["replicas"] == 2
+    said = releases.helm("uninstall", RELEASE).said
+    assert "CustomResourceDefinition" in said
+    selector = ("--selector", f"app.kubernetes.io/instance={RELEASE}")
+    left = releases.get("deployment,service,serviceaccount,role,rolebinding,clusterrole,clusterrolebinding", *selector)
+    assert left == []
+    assert all(releases.there("crd", name) for name in CRDS)
+    assert releases.there("clerksync", NAME)
+    assert releases.there("clerkinstance", NAME)
+
+
+def test_without_keep_the_crds_and_their_objects_go(releases: Releases) -> None:
+    releases.install(merged(OBJECTS, {"crds": {"keep": False}}))
+    assert releases.there("clerksync", NAME)
+    releases.helm("uninstall", RELEASE)
+    for name in CRDS:
+        releases.kubectl("wait", "--for=delete", f"crd/{name}", "--timeout=20s")
+
+
+def test_crds_that_stayed_are_taken_over_by_the_same_release(releases: Releases) -> None:
+    releases.install()
+    releases.helm("uninstall", RELEASE)
+    releases.install()
+
+
+def test_an_upgrade_from_the_previous_chart_brings_the_new_crds(releases: Releases, tmp_path: Path) -> None:
+    old = tmp_path / "nexus-auth"
+    shutil.copytree(CHART, old)
+    chart = (old / "Chart.yaml").read_text()
+    (old / "Chart.yaml").write_text(chart.replace("version: 0.1.0", "version: 0.0.9", 1))
+    file = old / "files" / "crds" / "clerksync.yaml"
+    document = yaml.safe_load(file.read_text())
+    del schema(document)["suspend"]
+    file.write_text(yaml.safe_dump(document))
+    releases.install(chart=old)
+    assert "suspend" not in schema(releases.get("crd", CRDS[1]))
+    releases.upgrade()
+    assert "suspend" in schema(releases.get("crd", CRDS[1]))
+    assert releases.get("deployment", f"{NAME}-operator")["metadata"]["labels"]["helm.sh/chart"] == "nexus-auth-0.1.0"
+
+
+def schema(crd: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    return found
+
+
+def test_a_second_release_leaves_the_crds_to_the_first(releases: Releases) -> None:
+    releases.install()
+    refused = releases.install(name="second", check=False)
+    assert "invalid ownership metadata" in refused.said
+    releases.helm("uninstall", "second", check=False)
+    second = {"crds": {"enabled": False}, "operator": {"controllerClass": "second"}}
+    releases.install(merged(second, OBJECTS), name="second")
+    assert releases.get("clerksync", "second-nexus-auth")["spec"]["controllerClass"] == "second"
+    releases.helm("uninstall", "second")
+    assert releases.there("crd", CRDS[0])
+
+
+def test_a_sync_that_the_api_server_refuses_fails_the_install_with_its_sentence(releases: Releases) -> None:
+    wrong = merged(OBJECTS, {"clerkSync": {"spec": {"drift": {"policy": "Perhaps"}}}})
+    failed = releases.install(wrong, check=False)
+    assert failed.code != 0
+    assert 'Unsupported value: "Perhaps"' in failed.said
+    assert not releases.there("clerksync", NAME)
+
+
+def test_a_namespaced_operator_reads_secrets_in_its_namespaces_only(releases: Releases, tmp_path: Path) -> None:
+    releases.install({"watch": {"namespaces": [releases.namespace]}})
+    token = tmp_path / "kubeconfig"
+    releases.cluster.service_account_kubeconfig(token, namespace=releases.namespace, name=f"{NAME}-operator")
+    operator = Releases(releases.cluster, releases.namespace, token)
+    operator.kubectl("get", "secrets,clerksyncs,clerkinstances")
+    elsewhere = operator.kubectl("get", "secrets", "--namespace", "kube-system", check=False)
+    assert "Forbidden" in elsewhere.said
+    assert "Forbidden" in operator.kubectl("get", "clerksyncs", "--all-namespaces", check=False).said
+    for verb, resource in (
+        ("create", "secrets"),
+        ("list", "namespaces"),
+        ("delete", "clerksyncs"),
+        ("patch", "clerksyncs"),
+    ):
+        assert not operator.may(verb, resource), (verb, resource)
+    for verb, resource in (("update", "leases"), ("create", "events"), ("update", "clerksyncs/status")):
+        assert operator.may(verb, resource), (verb, resource)
+
+
+def test_a_cluster_wide_operator_reads_everywhere_and_leases_at_home(releases: Releases) -> None:
+    releases.install()
+    who = f"system:serviceaccount:{releases.namespace}:{NAME}-operator"
+    assert releases.may("watch", "clerksyncs", where="*", who=who)
+    assert releases.may("get", "secrets", where="kube-system", who=who)
+    assert releases.may("update", "leases", who=who)
+    assert not releases.may("update", "leases", where="kube-system", who=who)
+    assert not releases.may("create", "clerksyncs", who=who)
+
+
+def test_without_rbac_the_operator_may_nothing(releases: Releases) -> None:
+    releases.install({"rbac": {"create": False}})
+    who = f"system:serviceaccount:{releases.namespace}:{NAME}-operator"
+    assert not releases.may("watch", "clerksyncs", who=who)
+    assert not releases.may("get", "secrets", who=who)
+
+
+def test_the_webhooks_account_may_nothing(releases: Releases) -> None:
+    releases.install()
+    who = f"system:serviceaccount:{releases.namespace}:{NAME}-webhook"
+    assert not releases.may("get", "secrets", who=who)
+    assert not releases.may("get", "clerksyncs", who=who)
+
+
+def test_view_edit_and_admin_reach_our_kinds(releases: Releases) -> None:
+    releases.install()
+    for role in ("view", "edit"):
+        releases.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}er")
+    aggregated = time.monotonic() + 20
+    while not (releases.may("list", "clerksyncs", who="viewer") and releases.may("patch", "clerksyncs", who="editer")):
+        assert time.monotonic() < aggregated
+    assert not releases.may("patch", "clerksyncs", who="viewer")
+    assert not releases.may("update", "clerksyncs/status", who="editer")
+
+
+def test_the_migration_job_is_made_before_anything_else(releases: Releases) -> None:
+    """It cannot run here, so the install gives up waiting; nothing but the Job has been made by then."""
+    failed = releases.helm(
+        "install", RELEASE, str(CHART), "--timeout", "2s", values={"migrations": {"enabled": True}}, check=False
+    )
+    assert failed.code != 0
+    job = releases.get("job", f"{NAME}-migrations")
+    assert job["spec"]["template"]["spec"]["serviceAccountName"] == "default"
+    assert releases.get("deployment") == []

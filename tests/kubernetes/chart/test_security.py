@@ -1,0 +1,125 @@
+"""What holds for every pod whatever the values, and the rights that people and the operator get."""
+
+from typing import Any
+
+import pytest
+
+from tests.kubernetes.chart.rendering import rendered
+
+PODS = {"Deployment/webhook", "Deployment/operator", "Job/migrations", "Pod/test"}
+
+
+def test_these_are_all_pods() -> None:
+    assert set(rendered().pods()) == PODS
+
+
+@pytest.mark.parametrize("name", sorted(PODS))
+def test_every_pod_is_restricted(name: str) -> None:
+    pod = rendered().pods()[name]
+    context: dict[str, Any] = pod["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context["runAsUser"] == 10001
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        inner = container["securityContext"]
+        assert inner["allowPrivilegeEscalation"] is False
+        assert inner["readOnlyRootFilesystem"] is True
+        assert inner["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"]
+    assert pod.get("hostNetwork") is None
+
+
+@pytest.mark.parametrize("name", sorted(PODS))
+def test_only_the_operator_has_a_token(name: str) -> None:
+    assert rendered().pods()[name]["automountServiceAccountToken"] is (name == "Deployment/operator")
+
+
+@pytest.mark.parametrize("name", sorted(PODS))
+def test_secrets_are_folders_and_never_in_the_environment(name: str) -> None:
+    pod = rendered().pods()[name]
+    for container in pod["containers"]:
+        for variable in container["env"]:
+            assert "secretKeyRef" not in variable.get("valueFrom", {})
+        for mount in container.get("volumeMounts", []):
+            assert "subPath" not in mount
+    for volume in pod.get("volumes", []):
+        if "secret" in volume:
+            assert volume["secret"]["defaultMode"] == 0o440
+
+
+def test_a_cluster_wide_operator_reads_everywhere_and_writes_status_only() -> None:
+    objects = rendered()
+    assert writes(objects["ClusterRole/operator"]["rules"]) == {"clerkinstances/status", "clerksyncs/status", "events"}
+    assert objects.at("ClusterRoleBinding/operator:subjects/0/name") == "rel-nexus-auth-operator"
+    assert writes(objects["Role/operator-lease"]["rules"]) == {"leases"}
+
+
+def test_a_namespaced_operator_has_roles_in_these_namespaces_only() -> None:
+    objects = rendered({"watch": {"namespaces": ["one", "two"]}})
+    kinds = {item["kind"] for item in objects.all if item["metadata"]["name"].endswith("operator-auth")}
+    assert kinds == {"Role", "RoleBinding"}
+    where = {item["metadata"]["namespace"] for item in objects.all if item["kind"] == "Role"}
+    assert where == {"one", "two", "auth"}
+    assert "ClusterRole/operator" not in objects
+    assert "ClusterRoleBinding/operator" not in objects
+
+
+def test_view_reads_and_edit_writes_our_kinds() -> None:
+    objects = rendered()
+    view, edit = objects["ClusterRole/view"], objects["ClusterRole/edit"]
+    reach = "rbac.authorization.k8s.io/aggregate-to-"
+    assert {k for k in view["metadata"]["labels"] if k.startswith(reach)} == {
+        reach + "view",
+        reach + "edit",
+        reach + "admin",
+    }
+    assert {k for k in edit["metadata"]["labels"] if k.startswith(reach)} == {reach + "edit", reach + "admin"}
+    assert writes(view["rules"]) == set()
+    assert writes(edit["rules"]) == {"clerkinstances", "clerksyncs"}
+
+
+def writes(rules: list[dict[str, Any]]) -> set[str]:
+    """Resources that may be changed."""
+    reading = {"get", "list", "watch"}
+    return {resource for rule in rules if set(rule["verbs"]) - reading for resource in rule["resources"]}
+
+
+def test_hooks_come_in_the_right_order() -> None:
+    objects = rendered(
+        {
+            "networkPolicy": {"enabled": True},
+            "secrets": {"allowInValues": True},
+            "migrations": {"database": {"existingSecret": "", "url": "postgresql://o"}},
+            "clerkInstance": {"create": True},
+            "clerkSync": {"create": True},
+        }
+    )
+
+    def weight(name: str) -> int:
+        return int(objects[name]["metadata"]["annotations"]["helm.sh/hook-weight"])
+
+    assert weight("Secret/migrations-database") < weight("Job/migrations")
+    assert weight("NetworkPolicy/migrations") < weight("Job/migrations")
+    assert weight("ClerkInstance/rel-nexus-auth") < weight("ClerkSync/rel-nexus-auth")
+    for name in ("ClerkInstance/rel-nexus-auth", "ClerkSync/rel-nexus-auth"):
+        assert objects[name]["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "hook-failed"
+
+
+def test_without_a_pause_before_the_stop_there_is_no_hook() -> None:
+    container = rendered({"webhook": {"preStopSeconds": 0}}).pods()["Deployment/webhook"]["containers"][0]
+    assert "lifecycle" not in container
+
+
+def test_with_autoscaling_the_deployment_says_no_number() -> None:
+    assert "replicas" not in rendered({"webhook": {"autoscaling": {"enabled": True}}})["Deployment/webhook"]["spec"]
+
+
+def test_a_spread_with_a_selector_of_its_own_keeps_it() -> None:
+    own = {
+        "maxSkew": 1,
+        "topologyKey": "k",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {}},
+    }
+    objects = rendered({"webhook": {"topologySpreadConstraints": [own]}})
+    assert objects.at("Deployment/webhook:spec/template/spec/topologySpreadConstraints") == [own]

@@ -1,0 +1,156 @@
+"""Every value does something, and values that cannot work are refused with a sentence."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from devtools.chart.values import read_values
+from tests.kubernetes.chart.rendering import BASE, CHART, Refused, merged, nested, rendered
+from tests.kubernetes.chart.table import AS_GIVEN, GONE, MONITORING, TABLE
+
+
+def test_every_documented_value_is_in_the_table() -> None:
+    documented = {value.name for value in read_values((CHART / "values.yaml").read_text())}
+    assert documented == set(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_value_is_found_again_in_the_release(name: str) -> None:
+    row = TABLE[name]
+    objects = rendered(merged(row.given, nested(name, row.value)), apis=row.apis)
+    if row.shows is GONE:
+        assert row.where not in objects
+        assert row.where in rendered(row.given, apis=row.apis)
+        return
+    wanted = row.value if row.shows is AS_GIVEN else row.shows
+    assert objects.at(row.where) == wanted
+    try:
+        default = rendered(row.given, apis=row.apis).at(row.where)
+    except (KeyError, StopIteration, IndexError, Refused):
+        return
+    assert default != wanted or name == "crds.keep", "the table's value is the default: it shows nothing"
+
+
+def test_the_schema_refuses_a_key_that_is_not_there_at_every_level() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def levels(value: dict[str, Any], name: str = "") -> list[str]:
+        inner = [f"{name}{key}." for key, item in value.items() if isinstance(item, dict) and item]
+        return [name, *(level for key in inner for level in levels(_at(values, key), key))]
+
+    free = ("podSecurityContext.", "securityContext.", "webhook.resources.", "operator.resources.")
+    checked = 0
+    for level in levels(values):
+        if level.startswith(free) or ".resources." in level or level.startswith("test.resources"):
+            continue
+        with pytest.raises(Refused, match="additional properties 'typo' not allowed"):
+            rendered(nested(f"{level}typo", 1))
+        checked += 1
+    assert checked > 30
+
+
+def _at(values: dict[str, Any], name: str) -> Any:
+    found: Any = values
+    for key in name.rstrip(".").split("."):
+        found = found[key]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"webhook": {"replicas": "two"}}, "got string, want integer"),
+        ({"webhook": {"lanes": 0}}, "minimum: got 0, want 1"),
+        ({"image": {"digest": "latest"}}, "does not match pattern"),
+        ({"rolePrefix": "Clerk-"}, "does not match pattern"),
+        ({"clerk": {"instanceId": "sk_live_1"}}, "does not match pattern"),
+        ({"webhook": {"service": {"type": "ExternalName"}}}, "value must be one of"),
+        ({"clerk": {"apiKey": {"value": "sk_test_1"}}}, "clerk.apiKey.value: a secret in values lies in Helm's record"),
+        ({"webhook": {"database": {"url": "postgresql://x"}}}, "webhook.database.url: a secret in values"),
+        ({"webhook": {"signing": {"secrets": ["whsec_a"]}}}, "webhook.signing.secrets: a secret in values"),
+        ({"webhook": {"withhold": {"value": "w" * 32}}}, "webhook.withhold.value: a secret in values"),
+        ({"migrations": {"database": {"url": "postgresql://x"}}}, "migrations.database.url: a secret in values"),
+        ({"webhook": {"database": {"existingSecret": ""}}}, "webhook.database.existingSecret: name the Secret"),
+        ({"webhook": {"signing": {"existingSecret": ""}}}, "webhook.signing.existingSecret: name the Secret"),
+        ({"webhook": {"withhold": {"existingSecret": ""}}}, "webhook.withhold.existingSecret: name the Secret"),
+        ({"migrations": {"database": {"existingSecret": ""}}}, "migrations.database.existingSecret: name the Secret"),
+        ({"clerk": {"instanceId": "", "apiKey": {"existingSecret": ""}}}, "must know which Clerk instance it serves"),
+        ({"clerk": {"apiKey": {"existingSecret": ""}}, "clerkInstance": {"create": True}}, "where the API key is"),
+        ({"webhook": {"terminationGracePeriodSeconds": 25}}, "must be more than preStopSeconds \\+ drainSeconds"),
+        ({"webhook": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "minReplicas is more than maxReplicas"),
+        ({"webhook": {"ingress": {"enabled": True}}}, "name the host that Clerk delivers to"),
+        ({"webhook": {"httpRoute": {"enabled": True}}}, "name the Gateway that the route hangs on"),
+    ],
+)
+def test_what_cannot_work_is_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence):
+        rendered(values)
+
+
+def test_a_component_that_is_off_asks_for_nothing() -> None:
+    objects = rendered({"webhook": {"enabled": False}, "migrations": {"enabled": False}}, base={})
+    assert not any(name.endswith("/webhook") for name in objects.names())
+    assert "Job/migrations" not in objects
+    assert "Pod/test" not in objects
+    assert "Migrations are off" in objects.notes
+
+
+@pytest.mark.parametrize(("values", "there"), [({}, True), ({"webhook": {"replicas": 1}}, False)])
+def test_a_single_pod_has_no_disruption_budget(values: dict[str, Any], there: bool) -> None:
+    assert ("PodDisruptionBudget/webhook" in rendered(values)) is there
+
+
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
+def test_a_monitor_whose_kind_is_missing_is_skipped_or_refused_as_asked(kind: str) -> None:
+    prefix = kind[0].lower() + kind[1:]
+    name = f"{kind}/{'webhook' if kind == 'ServiceMonitor' else 'operator'}"
+    assert name not in rendered({"metrics": {prefix: {"enabled": True}}})
+    fails = {"metrics": {prefix: {"enabled": True, "renderMode": "failIfMissing"}}}
+    with pytest.raises(Refused, match=f"this cluster has no {kind}"):
+        rendered(fails)
+    assert name in rendered(fails, apis=MONITORING)
+
+
+def test_on_openshift_numeric_users_are_left_out_without_being_asked() -> None:
+    context = rendered(apis=["security.openshift.io/v1"]).at("Deployment/webhook:spec/template/spec/securityContext")
+    assert "runAsUser" not in context
+    disabled = {"openshift": {"adaptSecurityContext": "disabled"}}
+    kept = rendered(disabled, apis=["security.openshift.io/v1"])
+    assert kept.at("Deployment/webhook:spec/template/spec/securityContext/runAsUser") == 10001
+
+
+def test_crds_are_kept_unless_they_should_not_be() -> None:
+    keep = "helm.sh/resource-policy"
+    kept = [item for item in rendered().all if item["kind"] == "CustomResourceDefinition"]
+    assert [item["metadata"]["annotations"][keep] for item in kept] == ["keep", "keep"]
+    going = [item for item in rendered({"crds": {"keep": False}}).all if item["kind"] == "CustomResourceDefinition"]
+    assert [keep in item["metadata"].get("annotations", {}) for item in going] == [False, False]
+
+
+def test_crds_are_the_ones_of_the_repository() -> None:
+    for file in sorted((CHART.parents[2] / "crds").glob("*.yaml")):
+        document = yaml.safe_load(file.read_text())
+        assert rendered()[f"CustomResourceDefinition/{document['metadata']['name']}"]["spec"] == document["spec"]
+
+
+def test_the_schema_knows_every_default() -> None:
+    rendered()
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert set(schema["properties"]) - {"global"} == set(yaml.safe_load((CHART / "values.yaml").read_text()))
+
+
+def test_notes_say_what_comes_next_and_count_connections() -> None:
+    notes = rendered().notes
+    assert "helm test rel --namespace auth" in notes
+    assert "webhook 15, operator 56, migrations 1; 72 in all" in notes
+    scaled = rendered({"webhook": {"autoscaling": {"enabled": True}, "lanes": 5}}).notes
+    assert "webhook 56" in scaled
+    ingress = {"webhook": {"ingress": {"enabled": True, "host": "a.example", "tls": [{"hosts": ["a.example"]}]}}}
+    assert "https://a.example/webhooks/clerk" in rendered(ingress).notes
+    assert "kubectl wait clerksync/rel-nexus-auth" in rendered({"clerkSync": {"create": True}}).notes
+    route = {"webhook": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}]}}}
+    assert "through the Gateway" in rendered(route).notes
+    assert "WARNING" in rendered({"secrets": {"allowInValues": True}}).notes
+    assert BASE["webhook"]["database"]["existingSecret"] not in notes

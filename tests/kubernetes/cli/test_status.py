@@ -1,0 +1,84 @@
+"""The page of `kubectl nexus status`, from what the objects say."""
+
+from tests.kubernetes.cli.commands import Nexus, Objects, condition, drifted, in_step, parked
+
+GOOD = {
+    "observedGeneration": 1,
+    "conditions": [condition("Ready", "True", "Connected")],
+    "instanceId": "ins_main",
+    "environment": "Production",
+    "budget": {"requestsPer10s": 1000, "shareRequestsPer10s": 100},
+    "syncs": 1,
+}
+
+
+def test_what_is_well_is_shown_on_one_page(nexus: Nexus, objects: Objects) -> None:
+    objects.instance(status=GOOD)
+    objects.sync(status=in_step())
+    ran = nexus("status")
+    assert ran.code == 0, ran.err
+    for word in ("ins_main", "100 of 1,000", "InSync", "7 full completed", "1,234", "none"):
+        assert word in ran.out
+    assert ran.err == ""
+
+
+def test_what_is_amiss_is_a_sentence_and_exit_code_1(nexus: Nexus, objects: Objects) -> None:
+    refused = [condition("Ready", "False", "UpstreamUnauthorized", "Clerk refuses the key: put a new one there")]
+    objects.instance(status={**GOOD, "conditions": refused})
+    objects.sync(status=parked(41))
+    ran = nexus("status")
+    assert ran.code == 1
+    assert "UpstreamUnauthorized: Clerk refuses the key: put a new one there" in ran.err
+    assert "2 of 2 are not Ready" in ran.err
+    assert f"kubectl nexus approve 41 -n {objects.namespace}" in ran.out
+
+
+def test_a_sync_that_nobody_looked_at_asks_for_the_operator(nexus: Nexus, objects: Objects) -> None:
+    objects.sync()
+    ran = nexus("status")
+    assert ran.code == 1
+    assert "is an operator running that watches this namespace?" in ran.err
+
+
+def test_a_condition_of_an_older_spec_is_not_believed(nexus: Nexus, objects: Objects) -> None:
+    objects.sync(status=in_step())
+    assert nexus("suspend").code == 0
+    ran = nexus("status")
+    assert "Unknown: Changed" in ran.out
+    assert "suspended" in ran.out
+
+
+def test_drift_is_shown_with_five_of_its_items(nexus: Nexus, objects: Objects) -> None:
+    objects.sync(status=drifted(*(f"user_{n}" for n in range(7)), total=30))
+    ran = nexus("status")
+    assert ran.code == 0, ran.err
+    assert "SyncedWithDrift" in ran.out
+    assert "user_4" in ran.out
+    assert "user_5" not in ran.out
+    assert "and 25 more" in ran.out
+
+
+def test_programs_get_objects_and_troubles(nexus: Nexus, objects: Objects) -> None:
+    objects.instance(status=GOOD)
+    objects.sync(status=parked(9))
+    ran = nexus("status", "--output", "json")
+    assert ran.code == 1
+    said = ran.json()
+    assert said["instances"][0]["status"]["instanceId"] == "ins_main"
+    assert said["syncs"][0]["status"]["parkedRun"] == 9
+    assert len(said["trouble"]) == 1
+
+
+def test_an_empty_namespace_says_so_and_all_namespaces_are_a_flag_away(nexus: Nexus, objects: Objects) -> None:
+    ran = nexus("status")
+    assert (ran.code, ran.out) == (0, "")
+    assert "(-A shows all)" in ran.err
+    objects.sync("other", status=in_step())
+    assert f"{objects.namespace}/other" in nexus("status", "-A").out
+
+
+def test_names_that_somebody_chose_do_not_steer_the_terminal(nexus: Nexus, objects: Objects) -> None:
+    objects.sync(status=in_step(conditions=[condition("Ready", "False", "Odd", "\x1b[2Jgone")]))
+    ran = nexus("status")
+    assert "\x1b" not in ran.err + ran.out
+    assert "\\x1b[2Jgone" in ran.err
