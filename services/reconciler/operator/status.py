@@ -36,6 +36,8 @@ REASONS = {
     "first sweep": "FirstSweep",
     "events may have been missed": "EventsMissed",
     "a verification is due": "VerificationDue",
+    "counts differ": "CountsDiffer",
+    "counts differed": "CountsInDoubt",
     "an approval": "Approved",
     "resumed": "Resumed",
 }
