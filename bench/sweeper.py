@@ -17,7 +17,7 @@ from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.store.budget import Budget, Share
 from nexus_auth.store.pool import open_pool
 from nexus_auth.store.runs import Mode
-from services.reconciler.standalone.__main__ import CONNECTIONS
+from services.reconciler.leading import CONNECTIONS
 
 SAY_SECONDS = 0.5
 
