@@ -71,11 +71,13 @@ async def test_a_plan_spends_the_budget_of_the_state_database(
         ref = {"secretRef": {"name": "state"}}
         objects.instance("apart", apiUrl=world.clerk.api_url, budgetPercent=50, stateDatabase=ref)
         objects.sync("other", instanceRef={"name": "apart"})
+        other = "select b::text from clerk_private.budget b"
+        untouched = rows(world.database, other)
         ran = await ask(nexus, "plan", "other", "--output", "json")
         assert ran.json()["kinds"]["user"]["insert"] == 20, ran.err
         budget = "select instance_id, per_second between 40 and 50 from clerk_private.budget"
         assert rows(state, budget) == [(world.clerk.instance_id, True)]
-        assert rows(world.database, budget) == []
+        assert rows(world.database, other) == untouched
     finally:
         drop_database(postgres.admin_url(), name)
 
