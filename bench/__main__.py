@@ -16,16 +16,22 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import startup, sweep, throughput, visibility, workload
+from bench import operator, startup, sweep, throughput, visibility, workload
 from bench.checks import Wrong
 from bench.report import Report, as_json, print_tables
+from devtools.kubernetes.binaries import missing
 from devtools.loopback import drop_real_world
 from devtools.postgres import Database, Server, ServerFailed, create_database, create_logins, temporary_server
 from nexus_auth.store.migrations import migrate
 from tests.events import INSTANCE, SECRET
 
-PARTS = ("throughput", "visibility", "startup", "sweep")
-CHAPTERS = {"webhook": ("throughput", "visibility"), "startup": ("startup",), "sweep": ("sweep",)}
+PARTS = ("throughput", "visibility", "startup", "sweep", "operator")
+CHAPTERS = {
+    "webhook": ("throughput", "visibility"),
+    "startup": ("startup",),
+    "sweep": ("sweep",),
+    "operator": ("operator",),
+}
 """Names for the command line, `make bench ARGS=sweep`."""
 
 MOST_A_SECOND = 12_000
@@ -87,7 +93,7 @@ def main(
                     sweep_goal=sweep_goal,
                 )
             )
-    except (Wrong, ServerFailed, startup.NotReady) as error:
+    except (Wrong, ServerFailed, startup.NotReady, operator.NotScheduled) as error:
         sys.exit(f"make bench: {error}")
     if output == "json":
         click.echo(as_json(report))
@@ -159,7 +165,11 @@ async def _measure(
     if "startup" in parts:
         times = min(rounds, 3)
         started = await startup.measure(folder=folder, rounds=times, progress=bar("starts of make run", 2 * times))
-    return Report(os.cpu_count() or 1, measured, seen, started, swept)
+    resting = None
+    if "operator" in parts and not missing():
+        bar("an operator at rest", 1)
+        resting = await operator.measure(folder=folder)
+    return Report(os.cpu_count() or 1, measured, seen, started, swept, resting)
 
 
 def _template(server: Server) -> Database:

@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench.operator import Resting, words
 from bench.startup import Startup
 from bench.sweep import GROWTH, SHARES, Sweeping, Sweeps, Turn
 from bench.throughput import VARIANTS, Round, Throughput
@@ -58,6 +59,8 @@ class Report:
     visibility: Visibility | None
     startup: Startup | None
     sweeping: Sweeping | None
+    operator: Resting | None
+    """None too where the Kubernetes test kit is not there."""
 
 
 def print_tables(console: Console, report: Report) -> None:
@@ -70,6 +73,8 @@ def print_tables(console: Console, report: Report) -> None:
         _startup(console, report.startup)
     if report.sweeping is not None:
         _sweeping(console, report.sweeping)
+    if report.operator is not None:
+        console.print(words(report.operator))
 
 
 def as_json(report: Report) -> str:

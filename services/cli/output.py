@@ -31,16 +31,16 @@ def printable(value: object, *, lines: bool = False) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """A table on standard output; cells are plain text and stay whole: an id in two pieces cannot be copied.
+    """A table on standard output; cells are plain text, or a `Text` that has been made printable, and stay whole.
 
-    A terminal that is too narrow breaks the lines itself, as it does for kubectl.
+    An id in two pieces cannot be copied: a terminal that is too narrow breaks the lines itself, as it does for kubectl.
     """
     console = _console()
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if console.is_terminal else None)
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     wide = console.options.update(max_width=PIPED_WIDTH)
     console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table)

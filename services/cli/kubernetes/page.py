@@ -4,11 +4,17 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+import click
+from rich.text import Text
+
 from services.cli.kubernetes.objects import Object, condition, moment, name_of, status_of
-from services.cli.output import print_pairs, print_table
+from services.cli.output import print_pairs, print_table, printable
 from services.cli.status import ago
 
 NONE = "-"
+SHOWN = 5
+"""Items of drift of each sync."""
+COLOURS = {"True": "green", "False": "red"}
 
 
 def troubles(instances: Sequence[Object], syncs: Sequence[Object]) -> Iterator[str]:
@@ -85,11 +91,11 @@ def _sync(of: Object, *, now: datetime) -> tuple[object, ...]:
     )
 
 
-def _ready(of: Object) -> str:
+def _ready(of: Object) -> Text:
     ready = condition(of, "Ready")
-    if condition(of, "Reconciling")["status"] == "True":
-        return f"{ready['reason']} (running)"
-    return str(ready["reason"] if ready["status"] == "True" else f"{ready['status']}: {ready['reason']}")
+    said = ready["reason"] if ready["status"] == "True" else f"{ready['status']}: {ready['reason']}"
+    running = " (running)" if condition(of, "Reconciling")["status"] == "True" else ""
+    return Text(printable(f"{said}{running}"), style=COLOURS.get(ready["status"], "yellow"))
 
 
 def _drift(of: Object) -> str:
@@ -105,12 +111,19 @@ def _print_drift(syncs: Sequence[Object], *, now: datetime) -> None:
     for of in syncs:
         drift = status_of(of).get("drift") or {}
         columns = ("resource", "id", "problem", "cause")
-        rows += [(name_of(of), *(item.get(column) for column in columns)) for item in (drift.get("items") or ())[:5]]
-        if drift.get("total", 0) > 5:
-            left = f"and {drift['total'] - 5:,} more, since {_ago(drift.get('since'), now=now)}"
-            rows.append((name_of(of), left, "", "", "kubectl nexus findings"))
-    if rows:
-        print_table(("sync", "resource", "id", "problem", "cause"), rows, title="\nDrift")
+        rows += [
+            (name_of(of), *(item.get(column) for column in columns)) for item in (drift.get("items") or ())[:SHOWN]
+        ]
+    if not rows:
+        return
+    print_table(("sync", "resource", "id", "problem", "cause"), rows, title="\nDrift")
+    for of in syncs:
+        drift = status_of(of).get("drift") or {}
+        if drift.get("total", 0) > SHOWN:
+            meta = of["metadata"]
+            since = _ago(drift.get("since"), now=now)
+            command = f"kubectl nexus findings {meta['name']} -n {meta['namespace']}"
+            click.echo(f"and {drift['total'] - SHOWN:,} more of {name_of(of)}, the first {since}: {command}")
 
 
 def _waiting(syncs: Sequence[Object]) -> Iterator[tuple[str, str]]:

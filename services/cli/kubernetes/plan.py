@@ -1,7 +1,7 @@
 """`kubectl nexus plan`: what the next repairing sweep would do, worked out in this process, with nothing written.
 
 The operator has no part in it: whoever may read the Secrets can look before a ClerkSync is given `drift.policy: Fix`,
-or before the chart is there at all.
+also while it is suspended or no operator runs.
 """
 
 from typing import Any

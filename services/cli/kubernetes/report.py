@@ -74,7 +74,7 @@ class _Gathered:
         cluster, namespace = self._cluster, self._namespace
         syncs = self._try("ClerkSyncs", lambda: cluster.objects(SYNCS, namespace=namespace), [])
         instances = self._try("ClerkInstances", lambda: cluster.objects(INSTANCES, namespace=namespace), [])
-        pods = self._try("pods", lambda: pods_of(cluster, component=None, anywhere=self._anywhere), [])
+        pods = self._try("pods", self._pods, [])
         secrets = list(self._secrets([*syncs, *instances], pods))
         redaction = Redaction(value for of in secrets for value in secret_values(of))
         files: dict[str, Any] = {
@@ -105,6 +105,11 @@ class _Gathered:
                 raise
             self.missing.append(f"{what}: {error.message}")
             return otherwise
+
+    def _pods(self) -> list[dict[str, Any]]:
+        """The chart's; where the namespace has none, the operator that serves it is in another."""
+        found = pods_of(self._cluster, component=None, anywhere=self._anywhere)
+        return found or pods_of(self._cluster, component=None, anywhere=True)
 
     def _log(self, pod: Mapping[str, Any]) -> Iterator[str]:
         return self._cluster.log(pod, follow=False, query={"tailLines": LOG_LINES})

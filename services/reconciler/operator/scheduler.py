@@ -82,6 +82,7 @@ class Scheduler:
         self._syncs = SyncVisits(self._book, secrets=secrets, terms=terms, begins=self._begins)
         self._instances = InstanceVisits(self._book, secrets=secrets, terms=terms)
         self._incoming: asyncio.Queue[Seen] = asyncio.Queue()
+        self._after_saving: list[Seen] = []
         self._wake = asyncio.Event()
         self._relist_at = 0.0
         self._tellers: dict[Key, asyncio.Task[None]] = {}
@@ -189,6 +190,9 @@ class Scheduler:
                 self._remove(standing)
             return
         if standing is not None and (standing.uid, standing.resource_version) == (seen.uid, seen.resource_version):
+            return
+        if standing is not None and standing.saving:
+            self._after_saving.append(seen)
             return
         try:
             body = await self._cluster.get(seen.plural, namespace=seen.namespace, name=seen.name)
@@ -429,7 +433,14 @@ class Scheduler:
         standing.due_at = min(standing.due_at, came_in)
 
     async def _save(self, standing: Standing, fresh: Status) -> None:
-        if await self._saver.save(standing, fresh):
+        standing.saving = True
+        try:
+            changed = await self._saver.save(standing, fresh)
+        finally:
+            standing.saving = False
+            while self._after_saving:
+                self.put(self._after_saving.pop())
+        if changed:
             standing.read(standing.body, self._reader)
             self._changed(standing)
             self._due_now(standing)

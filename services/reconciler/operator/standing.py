@@ -44,6 +44,8 @@ class Standing:
     written: Status | None = None
     """As the API server took it: without fields that its schema does not know."""
     unsaved: bool = False
+    saving: bool = False
+    """A write is on its way: what the watch tells meanwhile may be that write."""
     visited: bool = False
     """In this process's time as leader."""
 

@@ -1,12 +1,15 @@
 """plan and findings: what they read is in Postgres and at Clerk, reached by the Secrets that the objects name."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from devtools.postgres import Database, create_database, drop_database
 from nexus_auth.reconcile.policy import SyncPolicy
+from tests.commandline import rows
 from tests.kubernetes.cli.commands import Nexus, Objects, drifted
 from tests.reconcile.conftest import make_world  # noqa: F401 - a fixture
 from tests.reconcile.world import World
@@ -55,6 +58,28 @@ async def test_a_plan_with_the_key_of_nobody_ends_with_4(nexus: Nexus, world: Wo
     ran = await ask(nexus, "plan", "other")
     assert ran.code == 4, ran
     assert "sk_test_nobodys" not in ran.err
+
+
+async def test_a_plan_spends_the_budget_of_the_state_database(
+    nexus: Nexus, world: World, objects: Objects, postgres: Any, template: Database
+) -> None:
+    name = f"nexus_auth_state_{secrets.token_hex(4)}"
+    create_database(postgres.admin_url(), name, template=template.name)
+    state = template.of(name)
+    try:
+        objects.secret("state", url=state.url("reconciler"))
+        ref = {"secretRef": {"name": "state"}}
+        objects.instance("apart", apiUrl=world.clerk.api_url, budgetPercent=50, stateDatabase=ref)
+        objects.sync("other", instanceRef={"name": "apart"})
+        other = "select b::text from clerk_private.budget b"
+        untouched = rows(world.database, other)
+        ran = await ask(nexus, "plan", "other", "--output", "json")
+        assert ran.json()["kinds"]["user"]["insert"] == 20, ran.err
+        budget = "select instance_id, per_second between 40 and 50 from clerk_private.budget"
+        assert rows(state, budget) == [(world.clerk.instance_id, True)]
+        assert rows(world.database, other) == untouched
+    finally:
+        drop_database(postgres.admin_url(), name)
 
 
 async def test_findings_are_read_in_the_database_of_the_sync(nexus: Nexus, world: World) -> None:

@@ -125,6 +125,24 @@ def test_a_folder_of_binaries_is_taken_before_our_own(tmp_path: Path, monkeypatc
     assert str(binaries.why_missing()).startswith("no kube-apiserver, kube-controller-manager, helm: there is no Go")
 
 
+def test_two_builds_at_once_build_once(tmp_path: Path) -> None:
+    """With a compiler that takes note of its calls."""
+    go = tmp_path / "go"
+    go.write_text(
+        f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\nwhile [ "$1" != -o ]; do shift; done\n: >"$2"; chmod +x "$2"\n'
+    )
+    go.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.defpath}", "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "devtools.kubernetes", "build"]
+    both = [subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
+    said = b"".join(each.communicate()[0] for each in both).decode()
+    assert [each.returncode for each in both] == [0, 0]
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.rpartition("/")[2] for call in calls] == ["v3", "kube-apiserver", "kube-controller-manager", "helm"]
+    assert said.count("built helm in") == 1
+    assert not list((tmp_path / "cache").glob("**/unfinished-*"))
+
+
 @pytest.mark.parametrize("ci", ["", "true"])
 def test_without_go_a_person_is_told_and_ci_fails(tmp_path: Path, ci: str) -> None:
     environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "CI": ci}
