@@ -30,10 +30,10 @@ class Value:
 
 def read_values(source: str) -> list[Value]:
     """Every documented value, in the file's order. Raises `Undocumented`."""
-    comments = _comments(source)
-    found = [Value(name, _at(yaml.safe_load(source), name), text) for name, text in comments.items()]
+    comments, values = _comments(source), yaml.safe_load(source)
+    found = [Value(name, _at(values, name), text) for name, text in comments.items()]
     known = set(comments)
-    missing = [name for name in _leaves(yaml.safe_load(source), known) if name not in known]
+    missing = [name for name in _leaves(values, known) if name not in known]
     if missing:
         raise Undocumented(f"values.yaml says nothing about {', '.join(missing)}")
     return found

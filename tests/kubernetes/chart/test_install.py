@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def moved(item: dict[str, Any], releases: Releases) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["Deployment/webhook", "Deployment/operator", "Job/migrations", "Pod/test"])
 def test_podsecurity_restricted_takes_every_pod(releases: Releases, name: str) -> None:
-    spec = {**rendered().pods()[name], "serviceAccountName": "default"}
+    spec = {**deepcopy(rendered().pods()[name]), "serviceAccountName": "default"}
     spec.pop("topologySpreadConstraints", None)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
     releases.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod))

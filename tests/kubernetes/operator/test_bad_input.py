@@ -155,7 +155,6 @@ async def test_an_interval_that_makes_no_sense_is_refused_at_once(stage: Stage) 
 
 
 async def test_a_sync_that_keeps_nothing_is_refused_at_once(stage: Stage) -> None:
-    await stage.secrets()
     with pytest.raises(ApiException, match="none is enabled") as refused:
         await stage.sync(resources=[{"name": "users", "enabled": False}])
     assert refused.value.status == 422
