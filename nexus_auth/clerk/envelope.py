@@ -119,7 +119,8 @@ def _read_plain(body: bytes, *, keep_event_attributes: bool) -> Event:
     stored, withheld = body, False
     if envelope.event_attributes is not msgspec.UNSET and not keep_event_attributes:
         envelope.event_attributes = msgspec.Raw(b'"' + privacy.WITHHELD.encode() + b'"')
-        stored, withheld = msgspec.json.encode({"object": "event", **msgspec.structs.asdict(envelope)}), True
+        present = {k: v for k, v in msgspec.structs.asdict(envelope).items() if v is not msgspec.UNSET}
+        stored, withheld = msgspec.json.encode({"object": "event", **present}), True
     deleted = verb == DELETED
     error = _unfit(head.id, head.updated_at, deleted=deleted)
     timestamp = envelope.timestamp

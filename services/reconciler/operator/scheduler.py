@@ -156,18 +156,18 @@ class Scheduler:
             logger.error("nothing listed", extra={"why": self.complaint})
             self._relist_at = time.monotonic() + min(2.0, self._relist_seconds)
             return
-        first, deaf = not self.listed, self.complaint is not None
+        first, was_away, news = not self.listed, self.complaint is not None, False
         self.complaint = None
         self._relist_at = time.monotonic() + self._relist_seconds
         for standing in self._book:
             if standing.key not in found:
                 self._remove(standing)
-                deaf = True
+                news = True
         for key, body in found.items():
-            deaf = self._consider(key, body) or deaf
+            news = self._consider(key, body) or news
         if first:
             self._spread()
-        elif deaf:
+        if was_away or (news and not first):  # what could not be listed could not be watched either
             logger.warning("the watch had missed something")
             self._watch_is_deaf()
         self.listed = True

@@ -84,7 +84,7 @@ class Watch:
             began = time.monotonic()
             failed = False
             try:
-                asyncio.run(self._watch())
+                self._run_once()
             except Exception as error:
                 failed = True
                 logger.warning("watch ended", extra={"why": f"{type(error).__name__}: {error}"})
@@ -96,24 +96,45 @@ class Watch:
                 self._failed()
                 self._ended.wait(PAUSES[min(failures, len(PAUSES)) - 1])
 
+    def _run_once(self) -> None:
+        """Not `asyncio.run`: that waits for every task, and a watch whose token was refused may leave one for ever."""
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._watch())
+        finally:
+            loop.close()
+
     async def _watch(self) -> None:
+        """Until it is to end, or one of kopf's tasks did; raises what ended it."""
         # a flag of this loop: kopf waits for one of another kind in a thread, which outlives its failures
         flag = asyncio.Event()
         with self._lock:
             self._running = asyncio.get_running_loop(), flag
         try:
-            if not self._ended.is_set():
-                await kopf.operator(
-                    registry=self._registry(),
-                    settings=_settings(),
-                    standalone=True,
-                    clusterwide=not self._namespaces,
-                    namespaces=self._namespaces,
-                    stop_flag=flag,
-                )
+            if self._ended.is_set():
+                return
+            tasks = await kopf.spawn_tasks(
+                registry=self._registry(),
+                settings=_settings(),
+                standalone=True,
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                stop_flag=flag,
+            )
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             with self._lock:
                 self._running = None
+            await self._end_tasks()
+        for task in done:
+            task.result()
+
+    async def _end_tasks(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=STOP_SECONDS / 2)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
