@@ -9,7 +9,7 @@ import pytest
 
 from devtools.postgres import Database, create_database, drop_database
 from nexus_auth.reconcile.policy import SyncPolicy
-from tests.commandline import rows
+from tests.commandline import change, rows
 from tests.kubernetes.cli.commands import Nexus, Objects, drifted
 from tests.reconcile.conftest import make_world  # noqa: F401 - a fixture
 from tests.reconcile.world import World
@@ -71,13 +71,20 @@ async def test_a_plan_spends_the_budget_of_the_state_database(
         ref = {"secretRef": {"name": "state"}}
         objects.instance("apart", apiUrl=world.clerk.api_url, budgetPercent=50, stateDatabase=ref)
         objects.sync("other", instanceRef={"name": "apart"})
-        other = "select b::text from clerk_private.budget b"
-        untouched = rows(world.database, other)
+        budget = "select b::text from clerk_private.budget b"
+        other = rows(world.database, budget)
+        await ask(nexus, "plan", "other", "--output", "json")
+        assert rows(state, budget) == []  # a plan writes nothing: it opens no budget
+        change(
+            state,
+            "insert into clerk_private.budget (instance_id, per_second, burst, tokens)"
+            f" values ('{world.clerk.instance_id}', 40, 30, 30)",
+        )
+        opened = rows(state, budget)
         ran = await ask(nexus, "plan", "other", "--output", "json")
         assert ran.json()["kinds"]["user"]["insert"] == 20, ran.err
-        budget = "select instance_id, per_second between 40 and 50 from clerk_private.budget"
-        assert rows(state, budget) == [(world.clerk.instance_id, True)]
-        assert rows(world.database, other) == untouched
+        assert rows(state, budget) != opened
+        assert rows(world.database, budget) == other
     finally:
         drop_database(postgres.admin_url(), name)
 
