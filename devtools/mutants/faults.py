@@ -193,8 +193,8 @@ FAULTS: tuple[Fault, ...] = (
         "the service does not ask what its login may do",
         "least privilege",
         "services/webhook/__main__.py",
-        "            await refuse_unsafe(",
-        "            await (lambda *a, **k: __import__('asyncio').sleep(0))(",
+        "        await refuse_unsafe(",
+        "        await (lambda *a, **k: __import__('asyncio').sleep(0))(",
         (f"{START}a_superuser_is_refused",),
     ),
     Fault(
