@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from devtools.loopback import drop_real_world
-from devtools.mutants.faults import FAULTS, Fault
+from devtools.mutants import faults, kubernetes
+from devtools.mutants.fault import Fault
 from devtools.postgres import temporary_server
 
 ROOT = Path(__file__).parents[2]
+FAULTS = faults.FAULTS + kubernetes.FAULTS
 TEST_SECONDS = 300
 TESTS_FAILED = 1
 """pytest's exit code for it; any other says that the tests did not run."""
@@ -113,9 +115,9 @@ def _copy(target: Path) -> Path:
         check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
     return target
 
 

@@ -1,6 +1,6 @@
-"""The list: what is broken, where, and which test says so."""
+"""The list's first part: what engine, webhook and database promise; what is broken, where, and which test says so."""
 
-from dataclasses import dataclass
+from devtools.mutants.fault import Fault
 
 ROLES = "sql/migrations/20261125000001_roles_and_schemas.sql"
 MIRROR = "sql/migrations/20261125000003_mirror.sql"
@@ -25,19 +25,6 @@ DELETION = "tests/reconcile/test_deletion.py::test_"
 REVIVAL = "tests/reconcile/test_revival.py::test_"
 FENCE = "tests/reconcile/test_fence.py::test_"
 BUDGET = "tests/reconcile/test_budget.py::test_"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One edit: `before` stands exactly once in `file`, and every test fails when it is `after`."""
-
-    name: str
-    promise: str
-    file: str
-    before: str
-    after: str
-    tests: tuple[str, ...]
-
 
 FAULTS: tuple[Fault, ...] = (
     Fault(

@@ -136,6 +136,19 @@ async def test_a_login_that_is_refused(stage: Stage) -> None:
         await stage.ready()
 
 
+async def test_a_login_that_may_do_too_much(stage: Stage) -> None:
+    async with stage.operator():
+        await stage.kube.secret("clerk", secret_key=stage.clerk.secret_key)
+        await stage.kube.secret("database", url=stage.database.admin_url)
+        await stage.instance()
+        await stage.sync()
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="DatabaseRefused")
+        assert "superuser" in ready["message"]
+        assert await stage.runs() == []
+        await stage.secrets()
+        await stage.ready()
+
+
 async def test_a_schema_that_is_too_old(stage: Stage) -> None:
     admin = stage.database.admin_url
     rollback(admin)
