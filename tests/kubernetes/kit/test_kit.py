@@ -85,34 +85,6 @@ def test_it_ends_when_its_owner_is_killed() -> None:
     assert _still_running(folder) == []
 
 
-def test_make_cluster_for_a_person(tmp_path: Path) -> None:
-    """It says how to reach it, and Ctrl-C ends it."""
-    kubeconfig = tmp_path / "kubeconfig"
-    with subprocess.Popen(
-        [sys.executable, "-m", "devtools.kubernetes", "--kubeconfig", str(kubeconfig)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as run:
-        assert run.stdout is not None
-        said = ""
-        while "Ctrl-C" not in said:
-            line = run.stdout.readline()
-            assert line, said
-            said += line
-        assert f"export KUBECONFIG='{kubeconfig}'" in said
-        kubectl = Path(sys.executable).with_name("kubectl")
-        done = subprocess.run(
-            [kubectl, "--kubeconfig", kubeconfig, "get", "clerksyncs,clerkinstances", "-A"],
-            check=True,
-            capture_output=True,
-        )
-        assert b"No resources found" in done.stderr
-        run.send_signal(signal.SIGINT)
-        assert run.wait(SECONDS) == 0
-    assert not kubeconfig.exists()
-
-
 def test_a_folder_of_binaries_is_taken_before_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(binaries.ASSETS, str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
