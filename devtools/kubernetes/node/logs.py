@@ -82,7 +82,7 @@ class _Request(BaseHTTPRequestHandler):
             case ["", "containerLogs", namespace, pod, container]:
                 found = self.server.find(namespace, pod, container)
             case _:
-                self.send_error(501, "this node of processes serves logs and nothing else")
+                self.do_POST()
                 return
         if found is None:
             self.send_error(404, "no such container here")

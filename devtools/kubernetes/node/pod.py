@@ -1,6 +1,7 @@
 """The life of one pod, in a thread of its own: volumes, init containers, containers, status, the end."""
 
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -137,8 +138,20 @@ class Pod:
         if ACCOUNT in mounts:
             variables["KUBECONFIG"] = str(self._folder / "kubeconfig")
         variables |= environment(container.spec, pod=self.manifest, volumes=self._volumes, rewrite=rewrite)
+        self._check_ports(container)
         words = [*container.spec.get("command", ("nexus-auth", "--help")), *container.spec.get("args", ())]
         container.start(variables, command=[rewrite(word) for word in words], home=self._folder)
+
+    def _check_ports(self, container: Container) -> None:
+        """Who listens on all addresses of this machine has the port of each pod, too. Raises `Missing`."""
+        for port in container.spec.get("ports", ()):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((self.address, port["containerPort"]))
+                except OSError as error:
+                    where = f"{self.address}:{port['containerPort']} is not to be had ({error.strerror})"
+                    raise Missing(f"{where}: does a program of this machine listen on all its addresses?") from None
 
     def _service(self, found: re.Match[str]) -> str:
         """A Service's name and port as an address that answers: this node has no DNS and no proxy."""

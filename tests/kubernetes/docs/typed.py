@@ -37,11 +37,13 @@ class PersonsCluster:
         watch = threading.Timer(SECONDS, self.process.kill)
         watch.start()
         assert self.process.stdout is not None
-        while "Ctrl-C" not in self.said:
-            line = self.process.stdout.readline()
-            assert line, self.said
-            self.said += line
-        watch.cancel()
+        try:
+            while "Ctrl-C" not in self.said:
+                line = self.process.stdout.readline()
+                assert line, self.said
+                self.said += line
+        finally:
+            watch.cancel()
         variables = (self.folder / "env").read_text().replace("export ", "")
         self.env = dict(word.split("=", 1) for word in shlex.split(variables, comments=True))
         return self
