@@ -17,7 +17,7 @@ install:
 run: install ## start Postgres, a Clerk of our own, webhook service and reconciler; Ctrl-C ends all of it
 	@exec $(PY) -m devtools.run
 
-cluster: install ## start a Kubernetes API server with our custom resources (Go builds it, once); Ctrl-C ends it
+cluster: install ## a Kubernetes to try the docs' commands on: API server (Go builds it, once), pods as processes; Ctrl-C ends it
 	@exec $(PY) -m devtools.kubernetes
 
 demo: install ## the product's promises as a story, told and checked in a minute; SABOTAGE=STEP breaks a step

@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if {"postgres", "own_server"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("postgres")
-        if {"api_server", "helm"}.intersection(getattr(item, "fixturenames", ())):
+        if {"api_server", "bare", "helm"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("kubernetes")
     if why_missing() is not None:
         left_out = [item for item in items if item.get_closest_marker("kubernetes")]

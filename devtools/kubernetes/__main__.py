@@ -1,11 +1,12 @@
-"""`make cluster`: an API server for a person, until Ctrl-C.
+"""`make cluster`: a cluster for a person, on which the docs' commands work as typed, until Ctrl-C.
 
 `build` only builds the binaries; `path NAME` builds them and tells where one is.
 
-python -m devtools.kubernetes [--kubeconfig FILE | build | path NAME]
+python -m devtools.kubernetes [--folder FOLDER | build | path NAME]
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,26 +14,29 @@ import threading
 import time
 from pathlib import Path
 
-from devtools.kubernetes import BinariesMissing, ClusterFailed, find_binary, prepare, temporary_cluster, why_missing
+from devtools import postgres
+from devtools.kubernetes import BinariesMissing, ClusterFailed, find_binary, prepare, why_missing
+from devtools.kubernetes.trial import Trial, trial
 
 ROOT = Path(__file__).parents[2]
-KUBECONFIG = ROOT / ".run" / "kubeconfig"
+FOLDER = ROOT / ".run" / "cluster"
+LOOK_SECONDS = 1.0
 
 
 def main(arguments: list[str]) -> int:
     """Answers the exit code."""
     try:
         match arguments:
-            case [] | ["--kubeconfig", _]:
+            case [] | ["--folder", _]:
                 prepare(_say)
-                return _serve(Path(arguments[1]).absolute() if arguments else KUBECONFIG)
+                return _serve(Path(arguments[1]).absolute() if arguments else FOLDER)
             case ["build"]:
                 return _build()
             case ["path", name]:
                 prepare(lambda line: print(line, file=sys.stderr))
                 print(find_binary(name))
                 return 0
-    except (BinariesMissing, ClusterFailed) as error:
+    except (BinariesMissing, ClusterFailed, postgres.BinariesMissing, postgres.ServerFailed) as error:
         print(error, file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
@@ -55,30 +59,41 @@ def _build() -> int:
     return 0
 
 
-def _serve(kubeconfig: Path) -> int:
+def _serve(folder: Path) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ended.set())
     began = time.monotonic()
-    with temporary_cluster() as cluster:
-        cluster.admin.install_definitions(ROOT / "crds")
-        kubeconfig.parent.mkdir(mode=0o700, exist_ok=True)
-        ours = cluster.write_kubeconfig(kubeconfig, token=cluster.token).read_bytes()
-        print(_greeting(kubeconfig, seconds=time.monotonic() - began), flush=True)
-        ended.wait()
-    if kubeconfig.exists() and kubeconfig.read_bytes() == ours:  # else it leads to another one
-        kubeconfig.unlink()
+    with trial(folder) as started:
+        print(_greeting(started, seconds=time.monotonic() - began), flush=True)
+        while not ended.wait(LOOK_SECONDS):
+            started.cluster.check()
     return 0
 
 
-def _greeting(kubeconfig: Path, *, seconds: float) -> str:
-    return f"""Kubernetes is ready ({seconds:.1f} s), with our custom resources and no nodes: pods stay Pending.
+def _greeting(started: Trial, *, seconds: float) -> str:
+    return f"""Kubernetes is ready ({seconds:.1f} s), with a node whose pods are processes of this checkout, not
+containers: nothing isolates them. make e2e proves the chart on a real node.
 
-    export KUBECONFIG={str(kubeconfig)!r}
-    {ROOT / ".venv/bin/kubectl"} explain clerksync.spec
-    {ROOT / ".venv/bin/kubectl"} get clerkinstances,clerksyncs -A
+  Clerk     {started.clerk_url}/   the emulator's page; it stands for https://api.clerk.com in this cluster
+  webhook   {started.webhook_url}   leads to a ready webhook pod, as an Ingress would
+  logs      {started.cluster.folder}/*.log
 
-Ctrl-C ends it, and all that is in it is gone."""
+In another shell, in {ROOT}, all of docs/kubernetes/install.md works as typed, after
+
+    . {shlex.quote(str(started.env))}
+
+in the place of its first block. In short:
+
+    kubectl create namespace auth && kubectl config set-context --current --namespace auth
+    helm install nexus-auth deploy/helm/nexus-auth …         # its Secrets, its values and its logins: sections 1 and 2
+    kubectl apply -f deploy/examples/manifests/clerkinstance.yaml -f deploy/examples/manifests/clerksync.yaml
+    kubectl wait --for=condition=Ready clerkinstance/production clerksync/app --timeout=5m
+    kubectl get csync
+    kubectl explain csync.spec
+    kubectl nexus status
+
+Ctrl-C ends it, and all that is in it is gone, the database too."""
 
 
 def _say(line: str) -> None:

@@ -69,11 +69,12 @@ class Api:
                     raise TimeoutError(f"{name} is not served after {timeout:.0f} s")
                 time.sleep(POLL_SECONDS)
 
-    def service_account_token(self, namespace: str, name: str, *, seconds: int = 3_600) -> str:
+    def service_account_token(self, namespace: str, name: str, *, seconds: int = 3_600, audience: str = "") -> str:
         """A token of a service account (TokenRequest), valid for so many seconds (600 at least)."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-        answer = self.call("POST", path, {**body, "spec": {"expirationSeconds": seconds}})
+        spec = {"expirationSeconds": seconds, **({"audiences": [audience]} if audience else {})}
+        answer = self.call("POST", path, {**body, "spec": spec})
         return str(answer["status"]["token"])
 
     def _is_served(self, name: str) -> bool:

@@ -2,7 +2,8 @@
 
 Kubernetes publishes them as downloads only, and a test that downloads is a test that fails elsewhere. The Go modules
 that they are made of are pinned by a go.sum, so the same bytes are built wherever Go is. The build is kept in the
-user's cache under that go.sum's digest: all checkouts share it, and a change of version builds anew.
+user's cache under that go.sum's digest: all checkouts share it, and a change of version builds anew. The definitions of
+others' kinds (`foreign.py`) come and are kept in the same way.
 """
 
 import fcntl
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from devtools.kubernetes import foreign
 
 HERE = Path(__file__).parent
 ASSETS = "KUBEBUILDER_ASSETS"
@@ -52,6 +55,9 @@ SOURCES: Mapping[str, Source] = {
     "helm": Source(HERE / "helm", "helm.sh/helm/v4/cmd/helm"),
 }
 
+DEFINITIONS = "definitions"
+"""The folder of others' definitions, beside the binaries in KUBEBUILDER_ASSETS or in the cache."""
+
 
 def find_binary(name: str) -> Path:
     """The binary, from KUBEBUILDER_ASSETS or the cache. Raises `BinariesMissing` where it has to be built first."""
@@ -61,9 +67,15 @@ def find_binary(name: str) -> Path:
     raise BinariesMissing(f"{name} is not built yet: .venv/bin/python -m devtools.kubernetes build")
 
 
+def find_definitions() -> Path:
+    """The folder with definitions of others' kinds. Raises `BinariesMissing` as `find_binary` does."""
+    return find_binary(DEFINITIONS)  # a folder that may be entered counts as executable
+
+
 def missing() -> list[str]:
-    """The binaries that are in neither place."""
-    return [name for name in SOURCES if not any(os.access(path, os.X_OK) for path in (*_asset(name), _built(name)))]
+    """What is in neither place."""
+    names = (*SOURCES, DEFINITIONS)
+    return [name for name in names if not any(os.access(path, os.X_OK) for path in (*_asset(name), _built(name)))]
 
 
 def why_missing() -> str | None:
@@ -75,7 +87,7 @@ def why_missing() -> str | None:
 
 
 def prepare(say: Callable[[str], None]) -> None:
-    """Builds what is missing, one process at a time on this machine; `say` is told each step in a line.
+    """Builds or fetches what is missing, one process at a time on this machine; `say` is told each step in a line.
 
     Raises `BinariesMissing` (no Go) or `subprocess.CalledProcessError` (Go has said why on standard error).
     """
@@ -86,27 +98,35 @@ def prepare(say: Callable[[str], None]) -> None:
     with _alone(say):
         absent = missing()  # another process may have built them while we waited
         if absent:
-            say(f"building {', '.join(absent)} from Go modules, once: about 7 minutes on two cores ({_cache()})")
+            say(f"making {', '.join(absent)} from Go modules, once: all takes 7 minutes on two cores ({_cache()})")
         for number, name in enumerate(absent, start=1):
             began = time.monotonic()
             _build(name)
-            say(f"built {name} in {time.monotonic() - began:.0f} s ({number} of {len(absent)})")
+            say(f"made {name} in {time.monotonic() - began:.0f} s ({number} of {len(absent)})")
 
 
 def _build(name: str) -> None:
     """Built beside its place and moved there whole: what is killed in the middle leaves nothing that looks right."""
-    source, target = SOURCES[name], _built(name)
+    target = _built(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="unfinished-") as unfinished:
         output = Path(unfinished) / name
-        subprocess.run(
-            [*_BUILD, "-ldflags", f"-s -w {source.stamp}".strip(), "-o", str(output), source.package],
-            cwd=source.module,
-            env={**os.environ, "GOFLAGS": "-buildvcs=false"},
-            stdin=subprocess.DEVNULL,
-            check=True,
-        )
+        if name == DEFINITIONS:
+            output.mkdir()
+            foreign.fetch(output)
+        else:
+            _compile(SOURCES[name], output)
         output.replace(target)
+
+
+def _compile(source: Source, output: Path) -> None:
+    subprocess.run(
+        [*_BUILD, "-ldflags", f"-s -w {source.stamp}".strip(), "-o", str(output), source.package],
+        cwd=source.module,
+        env={**os.environ, "GOFLAGS": "-buildvcs=false"},
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def _asset(name: str) -> tuple[Path, ...]:
@@ -115,8 +135,9 @@ def _asset(name: str) -> tuple[Path, ...]:
 
 
 def _built(name: str) -> Path:
-    digest = hashlib.sha256((SOURCES[name].module / "go.sum").read_bytes()).hexdigest()[:16]
-    return _cache() / f"{SOURCES[name].module.name}-{digest}" / name
+    module = foreign.MODULE if name == DEFINITIONS else SOURCES[name].module
+    digest = hashlib.sha256((module / "go.sum").read_bytes()).hexdigest()[:16]
+    return _cache() / f"{module.name}-{digest}" / name
 
 
 def _cache() -> Path:

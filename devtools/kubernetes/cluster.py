@@ -6,6 +6,7 @@ process that started it dies, `leash.py` ends all of it and removes the folder.
 
 import base64
 import json
+import math
 import random
 import secrets
 import socket
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from devtools.kubernetes.api import POLL_SECONDS, Api, ApiError
 from devtools.kubernetes.binaries import find_binary
+from devtools.kubernetes.node.logs import write_certificate
 
 PORTS = range(20_000, 32_768)
 """Below the range from which outgoing connections take theirs."""
@@ -44,7 +46,7 @@ CONTROLLERS = (
     "replicaset-controller",
     "job-controller",
 )
-"""What the tests rely on. Pods are made and stay Pending: there are no nodes."""
+"""What the tests rely on. Pods are made and stay Pending, unless somebody starts a node."""
 
 
 class ClusterFailed(Exception):
@@ -54,8 +56,9 @@ class ClusterFailed(Exception):
 class Cluster:
     """A running API server."""
 
-    def __init__(self, folder: Path, *, url: str, token: str) -> None:
+    def __init__(self, folder: Path, *, url: str, token: str, leash: "_Leash | None" = None) -> None:
         """`temporary_cluster` makes one."""
+        self._leash = leash
         self.folder = folder
         self.url = url
         self.token = token
@@ -86,6 +89,16 @@ class Cluster:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(content))
         return path
+
+    def run(self, name: str, *command: str) -> None:
+        """Starts a further program, which ends with the cluster; what it says is in `NAME.log` of the folder."""
+        assert self._leash is not None
+        self._leash.run(name, *command)
+
+    def check(self) -> None:
+        """Raises `ClusterFailed` where a program has ended."""
+        assert self._leash is not None
+        self._leash.check(deadline=math.inf, waits_for="")
 
     def service_account_kubeconfig(self, path: Path, *, namespace: str, name: str) -> Path:
         """A kubeconfig with a fresh token of a service account, which exists."""
@@ -140,12 +153,16 @@ class _Leash:
             self._process.stdin.close()
         self._process.wait()
 
-    def run(self, name: str, *options: str) -> None:
-        """Starts a binary."""
+    def run(self, name: str, *command: str) -> None:
+        """Starts a program."""
         assert self._process.stdin is not None
         self._names.append(name)
-        self._process.stdin.write(json.dumps([name, str(find_binary(name)), *options]) + "\n")
+        self._process.stdin.write(json.dumps([name, *command]) + "\n")
         self._process.stdin.flush()
+
+    def start(self, name: str, *options: str) -> None:
+        """Starts a binary of Kubernetes."""
+        self.run(name, str(find_binary(name)), *options)
 
     def check(self, *, deadline: float, waits_for: str) -> None:
         """Raises `ClusterFailed` where a program has ended, or the deadline has passed."""
@@ -167,17 +184,24 @@ class _Leash:
 def _started(leash: _Leash, *, deadline: float) -> Cluster:
     """The three programs. The API server waits for etcd by itself; the controllers need to have it."""
     folder = leash.folder
-    clients, peers, secure = _free_ports(3)
-    cluster = Cluster(folder, url=f"https://127.0.0.1:{secure}", token=secrets.token_hex(16))
+    clients, peers, secure = free_ports(3)
+    cluster = Cluster(folder, url=f"https://127.0.0.1:{secure}", token=secrets.token_hex(16), leash=leash)
     _write_keys(folder)
+    write_certificate(folder)
     (folder / "tokens.csv").touch(mode=0o600)
     (folder / "tokens.csv").write_text(f'{cluster.token},admin,admin,"system:masters"\n')
     etcd = f"http://127.0.0.1:{clients}"
-    leash.run("etcd", *_etcd_options(folder, clients=etcd, peers=f"http://127.0.0.1:{peers}"))
-    leash.run("kube-apiserver", *_apiserver_options(folder, etcd=etcd, cluster=cluster, port=secure))
+    leash.start("etcd", *_etcd_options(folder, clients=etcd, peers=f"http://127.0.0.1:{peers}"))
+    leash.start(
+        "kube-apiserver",
+        *_apiserver_options(folder, etcd=etcd, cluster=cluster, port=secure),
+    )
     _wait(leash, lambda: cluster.ca.exists() and cluster.admin.call("GET", "/readyz") == "ok", deadline=deadline)
     cluster.write_kubeconfig(cluster.kubeconfig, token=cluster.token)
-    leash.run("kube-controller-manager", *_controller_options(folder, cluster=cluster))
+    leash.start(
+        "kube-controller-manager",
+        *_controller_options(folder, cluster=cluster),
+    )
     account = "/api/v1/namespaces/default/serviceaccounts/default"
     _wait(leash, lambda: bool(cluster.admin.call("GET", account)), deadline=deadline)
     return cluster
@@ -210,6 +234,9 @@ def _apiserver_options(folder: Path, *, etcd: str, cluster: Cluster, port: int) 
         f"--service-account-signing-key-file={folder / 'accounts.key'}",
         f"--token-auth-file={folder / 'tokens.csv'}",
         "--endpoint-reconciler-type=none",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--kubelet-client-certificate={folder / 'kubelet.crt'}",
+        f"--kubelet-client-key={folder / 'kubelet.key'}",
         "--enable-priority-and-fairness=false",
     )
 
@@ -235,7 +262,7 @@ def _write_keys(folder: Path) -> None:
     (folder / "accounts.pub").write_bytes(public)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports nobody listens on at this moment, at random: others choose at the same moment."""
     free: list[int] = []
     for port in random.sample(PORTS, 100):

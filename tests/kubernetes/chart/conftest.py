@@ -5,15 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from devtools.kubernetes import Cluster, prepare, temporary_cluster
+from devtools.kubernetes import Cluster, find_definitions, prepare, temporary_cluster
 from tests.kubernetes.chart.releases import Releases
+from tests.kubernetes.chart.rendering import CRDS
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def bare() -> Iterator[Cluster]:
-    """An API server without custom resources."""
+    """An API server without our custom resources; those of others are there: Prometheus operator, Gateway API."""
     prepare(print)
     with temporary_cluster() as cluster:
+        cluster.admin.install_definitions(find_definitions())
         yield cluster
 
 
@@ -27,5 +29,5 @@ def releases(bare: Cluster) -> Iterator[Releases]:
     yield made
     for release in made.helm("list", "--short", "--all-namespaces").said.split():
         made.helm("uninstall", release, "--no-hooks", check=False)
-    made.kubectl("delete", "crd", "--all", "--wait")
+    made.kubectl("delete", "crd", *CRDS, "--ignore-not-found", "--wait")
     bare.admin.call("DELETE", f"/api/v1/namespaces/{name}")

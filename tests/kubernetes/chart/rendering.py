@@ -16,6 +16,7 @@ CHART = Path(__file__).parents[3] / "deploy" / "helm" / "nexus-auth"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The CRDs are long, and every test parses them."""
 RELEASE, NAMESPACE = "rel", "auth"
+CRDS = ("clerkinstances.nexus-auth.dev", "clerksyncs.nexus-auth.dev")
 
 BASE: Mapping[str, Any] = {
     "clerk": {"instanceId": "ins_2abc", "apiKey": {"existingSecret": "clerk"}},

@@ -2,78 +2,15 @@
 
 import shutil
 import time
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.kubernetes.chart.releases import OBJECTS, Releases
-from tests.kubernetes.chart.rendering import CHART, RELEASE, merged, rendered
+from tests.kubernetes.chart.rendering import CHART, CRDS, RELEASE, merged
 
 NAME = f"{RELEASE}-nexus-auth"
-CRDS = ("clerkinstances.nexus-auth.dev", "clerksyncs.nexus-auth.dev")
-FOREIGN = {"ServiceMonitor", "PodMonitor", "HTTPRoute", "ClerkInstance", "ClerkSync"}
-"""Kinds that this API server does not have (ours are checked where a release makes them)."""
-
-MATRIX: dict[str, dict[str, Any]] = {
-    "as it comes": {},
-    "everything on": {
-        "networkPolicy": {"enabled": True, "extraEgress": [{"to": [{"podSelector": {}}]}]},
-        "webhook": {
-            "autoscaling": {"enabled": True, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}},
-            "ingress": {"enabled": True, "className": "nginx", "host": "a.example", "tls": [{"hosts": ["a.example"]}]},
-            "service": {"type": "LoadBalancer", "nodePort": 30_123, "trafficDistribution": "PreferClose"},
-            "priorityClassName": "system-cluster-critical",
-            "affinity": {"podAntiAffinity": {}},
-            "extraVolumes": [{"name": "more", "emptyDir": {}}],
-            "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
-            "extraEnv": [{"name": "PGSSLMODE", "value": "require"}],
-        },
-        "commonLabels": {"team": "auth"},
-        "commonAnnotations": {"note": "x"},
-        "imagePullSecrets": [{"name": "pull"}],
-    },
-    "namespaced": {"watch": {"namespaces": ["auth"]}},
-    "secrets in values": {
-        "secrets": {"allowInValues": True},
-        "clerk": {"apiKey": {"existingSecret": "", "value": "sk_test_1"}},
-        "webhook": {
-            "database": {"existingSecret": "", "url": "postgresql://w"},
-            "signing": {"existingSecret": "", "secrets": ["whsec_a"]},
-            "withhold": {"existingSecret": "", "value": "w" * 32},
-        },
-        "migrations": {"database": {"existingSecret": "", "url": "postgresql://o"}},
-    },
-    "OpenShift": {"openshift": {"adaptSecurityContext": "force"}},
-    "operator alone": {"webhook": {"enabled": False}, "crds": {"enabled": False}},
-}
-
-
-@pytest.mark.parametrize("name", MATRIX)
-def test_the_api_server_takes_what_is_rendered(releases: Releases, name: str) -> None:
-    objects = [moved(item, releases) for item in rendered(MATRIX[name]).all if item["kind"] not in FOREIGN]
-    strict = ("--dry-run=server", "--validate=strict", "--server-side", "-f", "-")
-    said = releases.kubectl("apply", *strict, text=yaml.safe_dump_all(objects)).said
-    assert said.count("serverside-applied (server dry run)") == len(objects)
-
-
-def moved(item: dict[str, Any], releases: Releases) -> dict[str, Any]:
-    """The same object in the test's namespace."""
-    at = item["metadata"]
-    return {**item, "metadata": {**at, "namespace": releases.namespace} if at.get("namespace") == "auth" else at}
-
-
-@pytest.mark.parametrize("name", ["Deployment/webhook", "Deployment/operator", "Job/migrations", "Pod/test"])
-def test_podsecurity_restricted_takes_every_pod(releases: Releases, name: str) -> None:
-    spec = {**deepcopy(rendered().pods()[name]), "serviceAccountName": "default"}
-    spec.pop("topologySpreadConstraints", None)
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
-    releases.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod))
-    spec["containers"][0] = {**spec["containers"][0], "securityContext": {}}
-    refused = releases.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod), check=False)
-    assert "violates PodSecurity" in refused.said
 
 
 def test_install_upgrade_rollback_and_uninstall(releases: Releases) -> None:

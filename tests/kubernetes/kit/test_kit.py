@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from devtools.kubernetes import Api, ApiError, BinariesMissing, Cluster, binaries, find_binary, temporary_cluster
+from devtools.kubernetes import (
+    Api,
+    ApiError,
+    BinariesMissing,
+    Cluster,
+    binaries,
+    find_binary,
+    foreign,
+    temporary_cluster,
+)
 from devtools.kubernetes.api import POLL_SECONDS
 
 SECONDS = 30.0
@@ -85,34 +94,6 @@ def test_it_ends_when_its_owner_is_killed() -> None:
     assert _still_running(folder) == []
 
 
-def test_make_cluster_for_a_person(tmp_path: Path) -> None:
-    """It says how to reach it, and Ctrl-C ends it."""
-    kubeconfig = tmp_path / "kubeconfig"
-    with subprocess.Popen(
-        [sys.executable, "-m", "devtools.kubernetes", "--kubeconfig", str(kubeconfig)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as run:
-        assert run.stdout is not None
-        said = ""
-        while "Ctrl-C" not in said:
-            line = run.stdout.readline()
-            assert line, said
-            said += line
-        assert f"export KUBECONFIG='{kubeconfig}'" in said
-        kubectl = Path(sys.executable).with_name("kubectl")
-        done = subprocess.run(
-            [kubectl, "--kubeconfig", kubeconfig, "get", "clerksyncs,clerkinstances", "-A"],
-            check=True,
-            capture_output=True,
-        )
-        assert b"No resources found" in done.stderr
-        run.send_signal(signal.SIGINT)
-        assert run.wait(SECONDS) == 0
-    assert not kubeconfig.exists()
-
-
 def test_a_folder_of_binaries_is_taken_before_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(binaries.ASSETS, str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -120,16 +101,23 @@ def test_a_folder_of_binaries_is_taken_before_our_own(tmp_path: Path, monkeypatc
         find_binary("etcd")
     (tmp_path / "etcd").touch(mode=0o755)
     assert find_binary("etcd") == tmp_path / "etcd"
-    assert binaries.missing() == ["kube-apiserver", "kube-controller-manager", "helm"]
+    assert binaries.missing() == ["kube-apiserver", "kube-controller-manager", "helm", "definitions"]
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert str(binaries.why_missing()).startswith("no kube-apiserver, kube-controller-manager, helm: there is no Go")
+    said = "no kube-apiserver, kube-controller-manager, helm, definitions: there is no Go"
+    assert str(binaries.why_missing()).startswith(said)
 
 
 def test_two_builds_at_once_build_once(tmp_path: Path) -> None:
     """With a compiler that takes note of its calls."""
+    module = tmp_path / "module"
+    for file in (file for files in foreign.FILES.values() for file in files):
+        (module / file).parent.mkdir(parents=True, exist_ok=True)
+        (module / file).touch()
     go = tmp_path / "go"
     go.write_text(
-        f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\nwhile [ "$1" != -o ]; do shift; done\n: >"$2"; chmod +x "$2"\n'
+        f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n'
+        f'if [ "$1" = mod ]; then echo \'{{"Dir": "{module}"}}\'; exit; fi\n'
+        'while [ "$1" != -o ]; do shift; done\n: >"$2"; chmod +x "$2"\n'
     )
     go.chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.defpath}", "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -138,8 +126,9 @@ def test_two_builds_at_once_build_once(tmp_path: Path) -> None:
     said = b"".join(each.communicate()[0] for each in both).decode()
     assert [each.returncode for each in both] == [0, 0]
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [call.rpartition("/")[2] for call in calls] == ["v3", "kube-apiserver", "kube-controller-manager", "helm"]
-    assert said.count("built helm in") == 1
+    made = ["v3", "kube-apiserver", "kube-controller-manager", "helm", "prometheus-operator", "gateway-api"]
+    assert [call.rpartition("/")[2] for call in calls] == made
+    assert said.count("made helm in") == 1
     assert not list((tmp_path / "cache").glob("**/unfinished-*"))
 
 
