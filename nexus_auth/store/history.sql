@@ -1,7 +1,7 @@
 -- What a schedule must know of sync $1: when each kind of run last completed, and what asks for one at once.
 select
   (select max(r.started_at) from clerk_private.runs r
-   where r.sync = $1 and r.mode = 'incremental' and r.state <> 'running') as incremental_at,
+   where r.sync = $1 and r.mode = 'incremental' and r.state not in ('running', 'aborted')) as incremental_at,
   (select max(r.started_at) from clerk_private.runs r where r.sync = $1 and r.mode = 'deep'
      and (r.state = 'completed' or r.parked_digest is not null and r.state <> 'running')) as deep_at,
   (select coalesce(jsonb_object_agg(k.kind, k.at), '{}') from (
@@ -12,7 +12,7 @@ select
   (select max(r.finished_at) from clerk_private.runs r where r.sync = $1 and r.mode <> 'incremental'
      and (r.state = 'failed' or r.state = 'parked' and r.parked_digest is null)) as failed_at,
   (select case when r.state <> 'completed' then r.finished_at end from clerk_private.runs r
-   where r.sync = $1 and r.mode = 'incremental' and r.state <> 'running' order by r.id desc limit 1) as in_vain_at,
+   where r.sync = $1 and r.mode = 'incremental' and r.state not in ('running', 'aborted') order by r.id desc limit 1) as in_vain_at,
   (select r.mode || ' ' || array_to_string(r.kinds, ',') from clerk_private.runs r
    where r.sync = $1 and r.state = 'running') as running,
   exists (

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import asyncpg
 
 from nexus_auth.store.ingest import Change
+from nexus_auth.store.leadership import is_led
 
 Mode = Literal["incremental", "full", "deep"]
 Policy = Literal["Report", "Fix"]
@@ -24,6 +25,7 @@ LOST = "55000"
 """SQLSTATE of a fence that was passed by another epoch."""
 
 APPROVAL_LASTS = timedelta(hours=24)
+ABANDONED_AFTER = timedelta(hours=1)
 
 
 class Fenced(Exception):
@@ -87,7 +89,7 @@ async def lead(
         resumed = row is not None
         if row is not None and (row["mode"], row["policy"], row["kinds"]) != (mode, policy, list(kinds)):
             await connection.execute(
-                "update clerk_private.runs set state = 'failed', finished_at = now(),"
+                "update clerk_private.runs set state = 'aborted', finished_at = now(),"
                 " message = 'given up for another run' where id = $1",
                 row["id"],
             )
@@ -188,6 +190,36 @@ async def finish(
             state,
             message,
         )
+
+
+async def abort(connection: Any, *, sync: str, holder: str, why: str) -> None:
+    """Ends the run that this holder leads for a sync, if there is one: nobody will resume it."""
+    await connection.execute(
+        "update clerk_private.runs set state = 'aborted', message = $3, finished_at = now()"
+        " where sync = $1 and holder = $2 and state = 'running'",
+        sync,
+        holder,
+        why,
+    )
+
+
+async def abort_abandoned(connection: Any, *, known: Sequence[str]) -> None:
+    """Ends runs of syncs that are not `known`, that nobody leads, and that showed no sign of life for a long time."""
+    rows = await connection.fetch(
+        "select id, sync, epoch from clerk_private.runs"
+        " where state = 'running' and sync <> all ($1) and alive_at < now() - $2::interval",
+        list(known),
+        ABANDONED_AFTER,
+    )
+    for row in rows:
+        if not await is_led(connection, row["sync"]):
+            await connection.execute(
+                "update clerk_private.runs set state = 'aborted', finished_at = now(),"
+                " message = 'its ClerkSync or manifest is gone, and nobody goes on with it'"
+                " where id = $1 and epoch = $2 and state = 'running'",
+                row["id"],
+                row["epoch"],
+            )
 
 
 def digest(ids: Sequence[tuple[str, str]]) -> bytes:

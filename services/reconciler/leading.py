@@ -5,7 +5,7 @@ wrong becomes a `Trouble`: one word for machines and one sentence for people tha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -26,6 +26,8 @@ from services.reconciler.schedule import Due
 
 CONNECTIONS = 12
 """To one database: walkers, and one more for each of budget, lock and looks."""
+STATE_CONNECTIONS = 2
+"""To the database of an instance's budget, where that is another one."""
 CLOSE_SECONDS = 2.0
 DRIFT_SHOWN = 20
 
@@ -135,6 +137,16 @@ class Led:
             async with self.pool.acquire() as connection:
                 await request_answered(connection, requested_at=history.requested_at)
         return result
+
+    async def abort(self, why: str) -> None:
+        """Ends the run that was broken off: nobody will resume it."""
+        async with asyncio.timeout(CLOSE_SECONDS), self.pool.acquire() as connection:
+            await runs.abort(connection, sync=self.sync.name, holder=self._terms.holder, why=why)
+
+    async def abort_abandoned(self, *, known: Sequence[str]) -> None:
+        """Ends runs that deleted syncs left in this database; `known`: names of those that may still be resumed."""
+        async with self.pool.acquire() as connection:
+            await runs.abort_abandoned(connection, known=known)
 
     async def approve(self, run_id: int, *, approved_by: str) -> None:
         """Approves a parked run of this sync. Raises LookupError, which says why not."""
@@ -267,7 +279,7 @@ def _clerk(of: InstanceManifest, secret_key: str, *, terms: Terms) -> ClerkApi:
 
 
 async def _state_pool(stack: AsyncExitStack, url: str, *, name: str, terms: Terms) -> Any:
-    pool = await _pool(stack, url, name=name, terms=terms, size=2)
+    pool = await _pool(stack, url, name=name, terms=terms, size=STATE_CONNECTIONS)
     async with pool.acquire() as connection:
         await _judge(connection, terms=terms)
     return pool

@@ -61,7 +61,7 @@ def wait(sync: SyncManifest, history: History) -> float:
     What presses (an event that may have been missed, an approval) is seen only by asking the database again.
     """
     now = history.now.timestamp()
-    at = [(history.incremental_at.timestamp() if history.incremental_at else now) + sync.interval]
+    at = [history.incremental_at.timestamp() + sync.interval if history.incremental_at else now]
     sweeps = [
         history.full_at[kind] + sync.full_sweep_intervals[kind] if kind in history.full_at else now
         for kind in sync.policy.kinds

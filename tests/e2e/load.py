@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from tests.e2e.world import World
 from tests.events import Signed, event, user
 
 AGAIN_SECONDS = 0.2
@@ -27,6 +28,8 @@ class Load:
     instance: str
     prefix: str
     pause: float = 0.02
+    again: bool = True
+    """Deliver again what was not acknowledged; a sender that does not shows what would be lost."""
     answers: Counter[str] = field(default_factory=Counter)
     """By status, or by the name of the error where there was no answer."""
     acknowledged: set[str] = field(default_factory=set)
@@ -35,7 +38,7 @@ class Load:
     """svix-ids that were never acknowledged."""
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, senders: int = 4) -> None:
+    async def send(self, senders: int) -> None:
         """Sends until `stop`; every event until it is acknowledged."""
         # A connection for each delivery: what a load balancer with many clients sees.
         async with aiohttp.ClientSession(
@@ -80,6 +83,8 @@ class Load:
             if answer == "204":
                 self.acknowledged.add(signed.svix_id)
                 return
+            if not self.again:
+                break
             await asyncio.sleep(AGAIN_SECONDS)
         self.lost.add(signed.svix_id)
 
@@ -92,6 +97,16 @@ class Load:
             return type(error).__name__
 
     @property
+    def events(self) -> int:
+        """Events whose delivery is over."""
+        return len(self.acknowledged) + len(self.lost)
+
+    @property
+    def sent(self) -> int:
+        """Deliveries of them, with every one that was made again."""
+        return sum(self.answers.values())
+
+    @property
     def failures(self) -> int:
         """Deliveries that had no answer at all: to Svix, an endpoint that is down."""
         return sum(count for answer, count in self.answers.items() if not answer.isdigit())
@@ -102,10 +117,10 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(load: Load) -> AsyncIterator[Load]:
+async def under_load(load: Load, *, senders: int = 4) -> AsyncIterator[Load]:
     """Sends while the block runs, and ends what is under way."""
     await load.settle()
-    sending = asyncio.create_task(load.send())
+    sending = asyncio.create_task(load.send(senders))
     try:
         while len(load.acknowledged) < 20:
             assert not sending.done()
@@ -114,3 +129,15 @@ async def under_load(load: Load) -> AsyncIterator[Load]:
     finally:
         load.stop()
         await sending
+
+
+async def nothing_lost(load: Load, world: World) -> int:
+    """Every acknowledged event is in the inbox and became a row, and every event was acknowledged; answers the rows."""
+    stored = await world.value(
+        "select count(*) from clerk_private.inbox_seen where svix_id = any ($1::text[])", sorted(load.acknowledged)
+    )
+    assert stored == len(load.acknowledged) > 50
+    rows = await world.value("select count(*) from clerk.users where starts_with(id, 'user_' || $1)", load.prefix)
+    assert rows == len(load.acknowledged)
+    assert load.lost == set()
+    return int(rows)

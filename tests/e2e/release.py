@@ -15,6 +15,11 @@ from tests.e2e.world import World
 NAME = "nexus-auth"
 
 
+def _is(item: Mapping[str, Any], condition: str) -> bool:
+    conditions = item.get("status", {}).get("conditions", ())
+    return any(of["type"] == condition and of["status"] == "True" for of in conditions)
+
+
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """`second` over `first`, as Helm merges values."""
     both = dict(first)
@@ -62,6 +67,27 @@ class Release:
         """helm uninstall --wait."""
         return await self._in_namespace("uninstall", NAME, "--wait", "--timeout", "2m")
 
+    async def pods_ready(self) -> bool:
+        """Whether two pods of each service are there, and Ready."""
+        pods = [*await self.pods("webhook"), *await self.pods("operator")]
+        return len(pods) == 4 and all(_is(pod, "Ready") for pod in pods)
+
+    async def in_sync(self) -> bool:
+        """Whether the release's ClerkSync is there, and Ready."""
+        world = self.world
+        found = await world.cluster.kubectl("get", "clerksync", NAME, *world.where, "-o", "json", check=False)
+        return found.code == 0 and _is(json.loads(found.out), "Ready")
+
+    async def leader(self) -> str:
+        """The operator's pod that leads, or nothing."""
+        lease = await self.world.cluster.get("lease", f"{NAME}-operator", namespace=self.world.namespace)
+        return str(lease["spec"].get("holderIdentity") or "").partition("_")[0]
+
+    async def exec(self, pod: str, *command: str, stdin: str | None = None) -> str:
+        """Runs a command in a pod; answers what it said."""
+        ran = await self.world.cluster.kubectl("exec", "--stdin", pod, *self.world.where, "--", *command, stdin=stdin)
+        return ran.out.strip()
+
     async def _helm(
         self, verb: str, values: Mapping[str, Any], timeout: str, *, check: bool = True, more: tuple[str, ...] = ()
     ) -> Ran:
@@ -80,7 +106,7 @@ class Release:
     async def incarnations(self, component: str) -> set[tuple[str, int]]:
         """Each pod's uid and how often its container was started again."""
         return {
-            (pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"])
+            (pod["metadata"]["uid"], sum(of["restartCount"] for of in pod["status"].get("containerStatuses", ())))
             for pod in await self.pods(component)
         }
 
@@ -105,19 +131,18 @@ class Release:
 
     async def sync(self, request: str, *, seconds: float = 60) -> None:
         """Asks for a run, as `kubectl annotate` does, and waits until it is done."""
-        cluster, namespace = self.world.cluster, self.world.namespace
         await self.ask(request)
+        await until(lambda: self.answered(request), seconds=seconds, what=f"the run that {request} asks for")
 
-        async def handled() -> bool:
-            status = (await cluster.get("clerksync", NAME, namespace=namespace)).get("status", {})
-            return bool(status.get("lastHandledSyncRequest") == request and status["lastSync"].get("completionTime"))
-
-        await until(handled, seconds=seconds, what=f"the run that {request} asks for")
+    async def answered(self, request: str) -> bool:
+        """Whether the run that `request` asked for is done."""
+        status = (await self.world.cluster.get("clerksync", NAME, namespace=self.world.namespace)).get("status", {})
+        return bool(status.get("lastHandledSyncRequest") == request and status["lastSync"].get("completionTime"))
 
     async def ask(self, request: str) -> None:
         """Asks for a run."""
         await self.world.cluster.kubectl(
-            *("annotate", "clerksync", NAME, "--namespace", self.world.namespace, "--overwrite"),
+            *("annotate", "clerksync", NAME, *self.world.where, "--overwrite"),
             f"nexus-auth.dev/sync-requested-at={request}",
         )
 

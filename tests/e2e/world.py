@@ -1,5 +1,6 @@
 """What stands beside the cluster: a Postgres and Clerk's emulator that pods reach, and the Secrets that name them."""
 
+import base64
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ from devtools.clerk_emulator import Emulator, Settings
 from devtools.postgres import Database, create_database, create_logins, execute, temporary_server
 from tests.e2e.cluster import Cluster, until
 
+FAILPOINTS = "/tmp"
+"""Where a test plants failpoints in an operator's pod."""
 RECONCILER, WEBHOOK, OWNER = "reconciler-database", "webhook-database", "owner-database"
 
 
@@ -36,9 +39,9 @@ class World:
 
     async def put_secret(self, name: str, **data: str) -> None:
         """Creates or changes a Secret; a dash in a key is written as two underscores."""
-        content = {key.replace("__", "-"): value for key, value in data.items()}
+        content = {key.replace("__", "-"): base64.b64encode(value.encode()).decode() for key, value in data.items()}
         await self.cluster.apply(
-            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": content},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": content},
             namespace=self.namespace,
         )
 
@@ -68,6 +71,25 @@ class World:
         finally:
             await connection.close()
 
+    async def lost_user(self, name: str) -> str:
+        """Creates a user at Clerk whose event is delivered to nobody; answers the id."""
+        for endpoint in list(self.clerk.dispatcher.endpoints):
+            endpoint.enabled = False
+        created = self.clerk.changes.users.create({"email_address": [f"{name}@example.com"]})
+        await self.clerk.idle()
+        assert not await self.live(created.id)
+        return str(created.id)
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The namespace, as kubectl is told."""
+        return "--namespace", self.namespace
+
+    def passwords(self) -> set[str]:
+        """Of the logins in the Secrets."""
+        urls = self.database.admin_url, self.database.url("webhook"), self.database.url("reconciler")
+        return {password for url in urls if (password := urlsplit(url).password)}
+
     async def live(self, user_id: str) -> bool:
         """Whether a user's row is there."""
         return bool(await self.value("select exists (select from clerk.users where id = $1)", user_id))
@@ -84,7 +106,12 @@ class World:
                 "service": {"type": "NodePort"},
                 "lanes": 1,
             },
-            "operator": {"leaseSeconds": 6, "lookSeconds": 2, "verifyAfterSeconds": 1},
+            "operator": {
+                "leaseSeconds": 6,
+                "lookSeconds": 2,
+                "verifyAfterSeconds": 1,
+                "extraEnv": [{"name": "NEXUS_AUTH_FAILPOINTS_DIR", "value": FAILPOINTS}],
+            },
             "watch": {"namespaces": [self.namespace]},
             "clerkInstance": {
                 "create": True,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.process import SECONDS
 from tests.reconcile.conftest import MakeWorld
-from tests.reconcile.process import SECONDS, Reconciler, write_manifests
+from tests.reconcile.process import Reconciler, write_manifests
 from tests.reconcile.world import World
 
 PLACES = ("run.led", "sweep.repairing", "sweep.repaired", "sweep.burying")

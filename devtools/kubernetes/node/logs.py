@@ -3,7 +3,6 @@
 TLS with a certificate that both know: the node serves with it, the API server shows it.
 """
 
-import ipaddress
 import ssl
 import time
 from collections.abc import Callable
@@ -29,7 +28,6 @@ def write_certificate(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node of processes")])
     began = datetime.now(UTC) - timedelta(minutes=5)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -38,7 +36,6 @@ def write_certificate(folder: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(began)
         .not_valid_after(began + timedelta(days=DAYS))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .sign(key, hashes.SHA256())
     )
     (folder / "kubelet.key").touch(mode=0o600)

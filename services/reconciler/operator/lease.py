@@ -78,7 +78,7 @@ class Lease:
         Raises `AnotherRelease` where the objects that we watch are looked after already.
         """
         while True:
-            if await self._try():
+            if await self.attempt():
                 break
             await asyncio.sleep(self._seconds / 5)
         await self._refuse_another_release()
@@ -98,13 +98,13 @@ class Lease:
                 break
             try:
                 async with asyncio.timeout(self._until - self._now()):
-                    await self._try()
+                    await self.attempt()
             except TimeoutError:
                 break
         logger.error("lease lost", extra={"lease": f"{self._namespace}/{self._name}"})
         lost.set()
 
-    async def _try(self) -> bool:
+    async def attempt(self) -> bool:
         """One attempt to take or renew it; answers whether this process leads now."""
         began = self._now()
         try:
@@ -120,7 +120,7 @@ class Lease:
         try:
             found = await self._cluster.lease(self._namespace, self._name)
         except Gone:
-            self._record = await self._cluster.create_lease(self._namespace, self._fresh())
+            await self._cluster.create_lease(self._namespace, self._fresh())
             return True
         spec = found.spec
         mine = spec is not None and spec.holder_identity == self._identity

@@ -23,6 +23,7 @@ class OperatorMetrics:
         def gauge(name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
             return Gauge(f"nexus_auth_{name}", text, list(labels), registry=registry)
 
+        self._syncs, self._instances = _Series(), _Series()
         Info("nexus_auth_build", "What runs", registry=registry).info({"version": version, "service": "operator"})
         self.leader = gauge("leader", "1 while this process leads")
         self.last_event = gauge("watch_last_event_timestamp_seconds", "Newest event of a watch", ["resource"])
@@ -72,58 +73,82 @@ class OperatorMetrics:
 
     def ran(self, at: tuple[str, str], *, instance: str, mode: str, state: str, requests: int) -> None:
         """Counts one run of the ClerkSync `at` (namespace, name)."""
-        self.runs.labels(*at, mode, state).inc()
-        self.clerk_requests.labels(*at, instance).inc(requests)
+        self._syncs.one(self.runs, at, mode, state).inc()
+        self._syncs.one(self.clerk_requests, at, instance).inc(requests)
+
+    def deletions_blocked(self, at: tuple[str, str]) -> None:
+        """Counts a run whose deletions the guard stopped."""
+        self._syncs.one(self.blocked, at).inc()
 
     def repaired(self, at: tuple[str, str], counts: Mapping[str, Mapping[str, int]]) -> None:
         """Counts what a run put right; `counts` by kind."""
         for resource, kind in KINDS.items():
             for action in ("repaired", "tombstoned", "revived", "lowered"):
                 if number := counts.get(kind, {}).get(action, 0):
-                    self.repairs.labels(*at, resource, action).inc(number)
+                    self._syncs.one(self.repairs, at, resource, action).inc(number)
 
     def sync(self, at: tuple[str, str], status: Mapping[str, Any], *, last_success: float | None) -> None:
         """Shows a ClerkSync's status."""
-        _conditions(self.condition, at, status)
-        self.failures.labels(*at).set(status.get("consecutiveFailures", 0))
-        self.drift_total.labels(*at).set(status.get("drift", {}).get("total", 0))
-        self.parked.labels(*at).set("parkedRun" in status)
+        one = self._syncs.one
+        self._syncs.only(self.condition, at, _conditions(status))
+        one(self.failures, at).set(status.get("consecutiveFailures", 0))
+        one(self.drift_total, at).set(status.get("drift", {}).get("total", 0))
+        one(self.parked, at).set("parkedRun" in status)
         if last_success is not None:
-            self.last_success.labels(*at).set(last_success)
+            one(self.last_success, at).set(last_success)
         for of in status.get("resources", ()):
             for problem in PROBLEMS:
-                self.drift.labels(*at, of["name"], problem).set(of.get(problem, 0))
+                one(self.drift, at, of["name"], problem).set(of.get(problem, 0))
 
     def instance(self, at: tuple[str, str], status: Mapping[str, Any]) -> None:
         """Shows a ClerkInstance's status."""
-        _conditions(self.instance_condition, at, status)
+        self._instances.only(self.instance_condition, at, _conditions(status))
 
     def spec(self, at: tuple[str, str], *, instance: str, policy: str, suspend: bool, interval: float) -> None:
         """Shows what a ClerkSync asks for."""
-        _remove(self.info, at)
-        self.info.labels(*at, instance, policy).set(1)
-        self.suspended.labels(*at).set(suspend)
-        self.interval.labels(*at).set(interval)
+        self._syncs.only(self.info, at, {(instance, policy): 1.0})
+        self._syncs.one(self.suspended, at).set(suspend)
+        self._syncs.one(self.interval, at).set(interval)
 
     def forget(self, at: tuple[str, str]) -> None:
         """The ClerkSync is gone, and what was said of it."""
-        for series in (
-            *(self.condition, self.info, self.suspended, self.last_success, self.interval, self.failures),
-            *(self.drift, self.drift_total, self.parked, self.repairs, self.blocked, self.runs, self.clerk_requests),
-        ):
-            _remove(series, at)
+        self._syncs.forget(at)
 
     def forget_instance(self, at: tuple[str, str]) -> None:
         """The ClerkInstance is gone."""
-        _remove(self.instance_condition, at)
+        self._instances.forget(at)
 
 
-def _conditions(gauge: Gauge, at: tuple[str, str], status: Mapping[str, Any]) -> None:
-    _remove(gauge, at)
-    for condition in status.get("conditions", ()):
-        for state in ("True", "False", "Unknown"):
-            gauge.labels(*at, condition["type"], state).set(condition["status"] == state)
+class _Series:
+    """Which series each object has: prometheus_client finds those of one object only by looking through everyone's."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, str], dict[Any, set[tuple[str, ...]]]] = {}
+
+    def one(self, metric: Any, at: tuple[str, str], *labels: str) -> Any:
+        """One series of an object."""
+        self._of.setdefault(at, {}).setdefault(metric, set()).add(labels)
+        return metric.labels(*at, *labels)
+
+    def only(self, metric: Gauge, at: tuple[str, str], values: Mapping[tuple[str, ...], float]) -> None:
+        """Sets these series of an object, and takes its others of this gauge away."""
+        has = self._of.setdefault(at, {}).setdefault(metric, set())
+        for labels in has - values.keys():
+            metric.remove(*at, *labels)
+            has.discard(labels)
+        for labels, value in values.items():
+            self.one(metric, at, *labels).set(value)
+
+    def forget(self, at: tuple[str, str]) -> None:
+        """Takes all of an object's series away."""
+        for metric, has in self._of.pop(at, {}).items():
+            for labels in has:
+                metric.remove(*at, *labels)
 
 
-def _remove(series: Gauge | Counter, at: tuple[str, str]) -> None:
-    series.remove_by_labels({"namespace": at[0], "name": at[1]})
+def _conditions(status: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
+    return {
+        (condition["type"], state): float(condition["status"] == state)
+        for condition in status.get("conditions", ())
+        for state in ("True", "False", "Unknown")
+    }

@@ -5,6 +5,7 @@ All of it can be had again from the API server: a restart loses nothing.
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from services.reconciler.leading import Trouble
 from services.reconciler.manifests import GROUP, InstanceManifest, InvalidManifest, ManifestReader, SyncManifest
 from services.reconciler.operator.cluster import INSTANCES, KINDS, SYNCS, VERSION, Object
+from services.reconciler.operator.conditions import find
 from services.reconciler.operator.status import Status
 
 Key = tuple[str, str, str]
@@ -43,7 +45,8 @@ class Standing:
     """Which database it keeps, where that is known: see `identity`."""
     written: Status | None = None
     """As the API server took it: without fields that its schema does not know."""
-    unsaved: bool = False
+    versions: "deque[str]" = field(default_factory=lambda: deque(maxlen=8))
+    """resourceVersions that we have read or written: what the watch tells of them is no news."""
     saving: bool = False
     """A write is on its way: what the watch tells meanwhile may be that write."""
     visited: bool = False
@@ -111,9 +114,14 @@ class Standing:
         wanted = self.annotation(APPROVE)
         return wanted if wanted != self.status.get("lastHandledApproval") else None
 
-    def read(self, body: Object, reader: ManifestReader) -> None:
+    def hold(self, body: Object) -> None:
         """Takes a new body over."""
         self.body = body
+        self.versions.append(self.resource_version)
+
+    def read(self, body: Object, reader: ManifestReader) -> None:
+        """Takes a new body over, and what it asks for."""
+        self.hold(body)
         document = {**body, "apiVersion": f"{GROUP}/{VERSION}", "kind": KINDS[self.key[0]]}
         self.manifest, self.invalid = None, None
         try:
@@ -128,6 +136,7 @@ class Book:
     def __init__(self) -> None:
         """Empty."""
         self._standings: dict[Key, Standing] = {}
+        self._in_shadow: dict[Key, Standing] = {}
 
     def __iter__(self) -> Iterator[Standing]:
         """All of them as they are now, whatever comes and goes meanwhile."""
@@ -144,10 +153,25 @@ class Book:
     def put(self, standing: Standing) -> None:
         """A new one."""
         self._standings[standing.key] = standing
+        self.sort(standing)
 
-    def remove(self, key: Key) -> Standing | None:
+    def remove(self, key: Key) -> None:
         """One that is gone."""
-        return self._standings.pop(key, None)
+        self._standings.pop(key, None)
+        self._in_shadow.pop(key, None)
+
+    def sort(self, standing: Standing) -> None:
+        """To be called whenever an object's status is another."""
+        ready = find(standing.status.get("conditions", []), "Ready")
+        waits = ready is not None and ready["reason"] in ("Conflict", "StateDatabaseMismatch")
+        if waits and self.get(standing.key) is standing:
+            self._in_shadow[standing.key] = standing
+        else:
+            self._in_shadow.pop(standing.key, None)
+
+    def in_shadow(self) -> list[Standing]:
+        """Whoever waits for another object to give way."""
+        return list(self._in_shadow.values())
 
     def instance_of(self, standing: Standing) -> Standing | None:
         """The ClerkInstance that a sync names."""
@@ -169,6 +193,10 @@ class Book:
     def users_of_secret(self, namespace: str, name: str) -> list[Standing]:
         """Whoever has read this Secret, or missed it."""
         return [standing for standing in self if standing.namespace == namespace and name in standing.secrets]
+
+    def names_in(self, database: str | None) -> list[str]:
+        """Names of all syncs that keep this database, or may: of some it is not known yet."""
+        return [standing.name for standing in self.syncs() if standing.database in (None, database)]
 
     def elder_rival(self, standing: Standing) -> Standing | None:
         """An older sync that keeps the same rows of the same database, or has its name there."""

@@ -3,6 +3,8 @@
 Connections are held from here to the end of the visit and no longer.
 """
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +29,8 @@ MODES: dict[str, Mode] = {"full": "full", "deep": "deep"}
 
 SETTLES = frozenset({"DeletionGuardTripped", "IncompleteWalk"})
 """Reasons that another cheap run cannot take away."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -73,8 +77,14 @@ class SyncVisits:
                 async with led.pool.acquire() as connection:
                     # the Lease says who leads; the lock only shows it to those who look into the database
                     await led.try_lead(connection)
+                    await led.abort_abandoned(known=self._book.names_in(standing.database))
                     await self._approve(standing, led, visit)
-                    trouble = await self._do(standing, led, clerk, visit)
+                    try:
+                        trouble = await self._do(standing, led, clerk, visit)
+                    except asyncio.CancelledError:
+                        if self._book.get(standing.key) is not standing:
+                            await _abort(led)
+                        raise
                     facts = await led.facts()
                     pause = wait(led.sync, await led.history())
         except Trouble as error:
@@ -164,6 +174,14 @@ class SyncVisits:
         started = datetime.now(UTC)
         result = await led.run(engine, todo, history)
         return Ran(result, todo.mode, todo.reason, todo.policy.kinds, started, datetime.now(UTC))
+
+
+async def _abort(led: Led) -> None:
+    """The sync is gone in the midst of its run; what cannot be ended now, a later visit to the database ends."""
+    try:
+        await led.abort("its ClerkSync was deleted, or is another operator's now")
+    except Exception as error:
+        logger.warning("run not ended", extra={"sync": led.sync.name, "why": f"{type(error).__name__}: {error}"})
 
 
 class InstanceVisits:

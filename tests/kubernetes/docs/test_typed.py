@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,16 +56,18 @@ def install(cluster: PersonsCluster) -> None:
 
 
 def the_mirror_is_in_step(cluster: PersonsCluster) -> None:
-    assert count(cluster, "clerk.users") == clerk_users(cluster) > 100
+    assert count(cluster, "clerk.users") == ask_clerk(cluster, "users/count")["total_count"] > 100
 
 
-def clerk_users(cluster: PersonsCluster) -> int:
-    asked = urllib.request.Request(
-        f"{cluster.address('Clerk')}v1/users/count",
-        headers={"Authorization": f"Bearer {cluster.env['CLERK_SECRET_KEY']}"},
+def ask_clerk(cluster: PersonsCluster, path: str, body: object = None) -> Any:
+    """The emulator's API, as an application asks it."""
+    request = urllib.request.Request(
+        f"{cluster.address('Clerk')}v1/{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {cluster.env['CLERK_SECRET_KEY']}", "Content-Type": "application/json"},
     )
-    with CLEAR.open(asked, timeout=5) as answer:
-        return int(json.load(answer)["total_count"])
+    with CLEAR.open(request, timeout=5) as answer:
+        return json.load(answer)
 
 
 def count(cluster: PersonsCluster, table: str, where: str = "true") -> int:
@@ -93,12 +96,14 @@ def webhook_pods(cluster: PersonsCluster) -> list[str]:
 
 
 def an_event_becomes_a_row(cluster: PersonsCluster) -> None:
-    """At each pod's own address, and by the address that stands for an Ingress."""
+    """At each pod's own address, by the address that stands for an Ingress, and all the way from Clerk."""
     first, second = webhook_pods(cluster)
     ways = (f"http://{first}:8080/webhooks/clerk", f"http://{second}:8080/webhooks/clerk", cluster.address("webhook"))
     for number, url in enumerate(ways):
         assert post(cluster, url, f"{EXAMPLE}{number}", secret=cluster.env["CLERK_SIGNING_SECRET"]) == 204
         assert count(cluster, "clerk.users", f"id = '{EXAMPLE}{number}'") == 1
+    made = ask_clerk(cluster, "users", {"email_address": ["typed@example.com"], "skip_password_requirement": True})
+    until(lambda: count(cluster, "clerk.users", f"id = '{made['id']}'") == 1, what="Clerk's own event")
 
 
 def a_changed_secret_is_followed(cluster: PersonsCluster) -> None:

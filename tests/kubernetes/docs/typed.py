@@ -14,7 +14,7 @@ from typing import Self
 
 ROOT = Path(__file__).parents[3]
 PAGES = ROOT / "docs/kubernetes"
-SECONDS = 60.0
+SECONDS = 120.0
 POLL_SECONDS = 0.1
 
 

@@ -36,7 +36,13 @@ class Stage:
         """The database that it keeps."""
         return self.world.database
 
-    def operator(self, *, name: str = "operator", kubeconfig: Path | None = None, **environment: str) -> Operator:
+    def operator(
+        self,
+        *,
+        name: str = "operator",
+        kubeconfig: Path | None = None,
+        **environment: str,
+    ) -> Operator:
         """A process, not started yet."""
         return Operator(
             self.folder,
@@ -45,6 +51,17 @@ class Stage:
             name=name,
             **environment,
         )
+
+    def stops_at(self, name: str) -> str:
+        """A folder of failpoints: an operator that is given it stops at this one until `goes_on`."""
+        folder = self.folder / "points"
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
+        return str(folder)
+
+    def goes_on(self, name: str) -> None:
+        """From that failpoint."""
+        (self.folder / "points" / name).unlink()
 
     async def secrets(self) -> None:
         """The two Secrets that manifests name."""

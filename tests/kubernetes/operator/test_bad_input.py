@@ -10,6 +10,7 @@ from devtools.postgres import create_database, create_logins, drop_database
 from nexus_auth.store.migrations import migrate, rollback
 from tests.kubernetes.operator.conftest import NAME, Stage
 from tests.kubernetes.operator.kube import INSTANCES, SYNCS, condition_of
+from tests.process import until
 
 
 async def test_a_secret_that_is_missing(stage: Stage) -> None:
@@ -227,32 +228,45 @@ async def test_a_status_that_somebody_else_edits(stage: Stage) -> None:
 
 
 async def test_a_sync_that_is_deleted_while_it_runs(stage: Stage) -> None:
-    points = stage.folder / "points"
-    points.mkdir()
-    (points / "run.led").touch()
-    async with stage.operator(NEXUS_AUTH_FAILPOINTS_DIR=str(points)) as operator:
+    async with stage.operator(NEXUS_AUTH_FAILPOINTS_DIR=stage.stops_at("run.led")) as operator:
         await stage.all()
         await stage.kube.condition(NAME, "Reconciling", "True")
-        reached = points / f"run.led.{operator.process.pid}.reached"
-        assert reached.exists() or await operator.metrics()
+        await operator.reached("run.led")
         await stage.kube.delete(SYNCS, NAME)
-        await operator.said('"object gone"')
-        (points / "run.led").unlink()
+        await until(lambda: _run_is_aborted(stage), what=lambda: operator.log.read_text()[-3_000:])
+        stage.goes_on("run.led")
         assert not [name for name in await operator.metrics() if f'name="{NAME}"' in name and "sync_" in name]
         await stage.sync()
         await stage.ready()
         assert await stage.world.differs() == []
 
 
+async def test_a_run_whose_sync_was_deleted_while_nobody_led_is_ended_by_the_next_leader(stage: Stage) -> None:
+    async with stage.operator(NEXUS_AUTH_FAILPOINTS_DIR=stage.stops_at("run.led")) as first:
+        await stage.all()
+        await first.reached("run.led")
+    await stage.kube.delete(SYNCS, NAME)
+    stage.goes_on("run.led")
+    await stage.sync("successor")
+    async with stage.operator(name="second"):
+        await stage.ready("successor")
+        assert [run for run in await stage.runs() if run[2] == "running"] == [(1, "full", "running", 1)]  # too fresh
+        await stage.world.admin.execute("update clerk_private.runs set alive_at = now() - interval '1 hour'")
+        await until(lambda: _run_is_aborted(stage), what=lambda: "the end of the run that nobody leads")
+
+
+async def _run_is_aborted(stage: Stage) -> bool:
+    row = await stage.world.admin.fetchrow("select state, message from clerk_private.runs where id = 1")
+    return row is not None and row["state"] == "aborted" and "ClerkSync" in row["message"]
+
+
 async def test_a_sync_that_is_edited_while_it_runs(stage: Stage) -> None:
-    points = stage.folder / "points"
-    points.mkdir()
-    (points / "run.led").touch()
-    async with stage.operator(NEXUS_AUTH_FAILPOINTS_DIR=str(points)):
+    async with stage.operator(NEXUS_AUTH_FAILPOINTS_DIR=stage.stops_at("run.led")) as operator:
         await stage.all()
         await stage.kube.condition(NAME, "Reconciling", "True")
+        await operator.reached("run.led")
         await stage.kube.patch(SYNCS, NAME, {"spec": {"drift": {"policy": "Report"}}})
-        (points / "run.led").unlink()
+        stage.goes_on("run.led")
         await stage.kube.condition(NAME, "Ready", "True", reason="SyncedWithDrift")
         assert await stage.world.ids() == []
 

@@ -10,8 +10,9 @@ import yaml
 
 from tests.kubernetes.operator.conftest import NAME, Stage
 from tests.kubernetes.operator.kube import SYNCS
-from tests.kubernetes.operator.process import Operator, until, write_kubeconfig
+from tests.kubernetes.operator.process import Operator, write_kubeconfig
 from tests.kubernetes.operator.proxy import Proxy, is_status, is_watch
+from tests.process import until
 
 
 @asynccontextmanager

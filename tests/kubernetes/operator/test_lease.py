@@ -1,6 +1,5 @@
 """Who leads: one of two, the other when it dies, nobody else's writing when it was frozen."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,8 @@ import yaml
 
 from tests.kubernetes.operator.conftest import NAME, Stage
 from tests.kubernetes.operator.kube import SYNCS, client_of
-from tests.kubernetes.operator.process import Operator, own_token, until, write_kubeconfig
+from tests.kubernetes.operator.process import Operator, own_token, write_kubeconfig
+from tests.process import until
 
 LEASE = "nexus-auth-operator"
 
@@ -47,22 +47,19 @@ async def test_a_leader_that_ends_gives_the_lease_up_at_once(stage: Stage) -> No
 
 async def test_a_leader_that_was_frozen_past_its_lease_writes_nothing(stage: Stage) -> None:
     """Frozen in the midst of a run that another takes over: the epoch of the run's row is what stops it."""
-    points = stage.folder / "points"
-    points.mkdir()
-    (points / "sweep.repaired").touch()
+    stops = stage.stops_at("sweep.repaired")
     await stage.all()
-    async with stage.operator(name="first", NEXUS_AUTH_FAILPOINTS_DIR=str(points)) as first:
-        reached = points / f"sweep.repaired.{first.process.pid}.reached"
-        await until(reached.exists, what=lambda: first.log.read_text())
-        first.signal(signal.SIGSTOP)
-        (points / "sweep.repaired").unlink()
+    async with stage.operator(name="first", NEXUS_AUTH_FAILPOINTS_DIR=stops) as first:
+        await first.reached("sweep.repaired")
+        first.freeze()
+        stage.goes_on("sweep.repaired")
         async with stage.operator(name="second") as second:
             await second.leads()
             await stage.ready()
             full = [run for run in await stage.runs() if run[1] == "full"]
             assert [(state, epoch) for _, _, state, epoch in full] == [("completed", 2)]
             before = await stage.world.dump()
-            first.signal(signal.SIGCONT)
+            first.thaw()
             await first.said("lease lost")
             await until(lambda: _leads_no_more(first), what=lambda: first.log.read_text())
             assert await stage.world.dump() == before

@@ -2,7 +2,8 @@
 
 from tests.kubernetes.operator.conftest import NAME, Stage
 from tests.kubernetes.operator.kube import INSTANCES, SYNCS
-from tests.kubernetes.operator.process import Operator, until
+from tests.kubernetes.operator.process import Operator
+from tests.process import until
 
 
 async def test_an_approval_lets_the_parked_deletions_happen(stage: Stage) -> None:
