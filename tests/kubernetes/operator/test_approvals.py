@@ -2,7 +2,7 @@
 
 from tests.kubernetes.operator.conftest import NAME, Stage
 from tests.kubernetes.operator.kube import SYNCS
-from tests.kubernetes.operator.process import until
+from tests.process import until
 
 
 async def parked(stage: Stage) -> int:
