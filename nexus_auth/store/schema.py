@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-REQUIRED = "20261125000007"
+REQUIRED = "20261125000008"
 """The newest migration that this code needs."""
 
 

@@ -12,7 +12,7 @@ create table clerk_private.runs (
   kinds text[] not null,
   epoch bigint not null default 1,
   holder text not null,
-  state text not null default 'running' check (state in ('running', 'completed', 'parked', 'failed', 'aborted')),
+  state text not null default 'running' check (state in ('running', 'completed', 'parked', 'failed')),
   message text,                        -- what to do, where the state is not completed
   started_at timestamptz not null default now(),
   alive_at timestamptz not null default now(),

@@ -22,7 +22,7 @@ from services.reconciler.operator.status import Outcome, Ran
 T0 = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LATER = T0 + timedelta(minutes=5)
 KINDS = ("user", "organization", "organization_membership")
-FACTS = Facts(live=dict.fromkeys(KINDS, 5), drift_total=0, drift=(), parked_run=None, schema_version="20261125000007")
+FACTS = Facts(live=dict.fromkeys(KINDS, 5), drift_total=0, drift=(), parked_run=None, schema_version="20261125000008")
 
 
 def sync(**spec: Any) -> SyncManifest:

@@ -33,7 +33,7 @@ async def test_what_is_applied_becomes_ready_and_the_mirror_holds_what_clerk_has
     assert status["lastSync"]["state"] == "completed"
     assert [of["name"] for of in status["resources"]] == ["users", "organizations", "memberships"]
     assert status["resources"][0]["live"] == 20
-    assert status["database"]["schemaVersion"] >= "20261125000007"
+    assert status["database"]["schemaVersion"] >= "20261125000008"
     instance = (await stage.kube.get(INSTANCES, NAME))["status"]
     assert instance["instanceId"] == stage.clerk.instance_id
     assert instance["budget"] == {"requestsPer10s": 1000, "shareRequestsPer10s": 1000}
