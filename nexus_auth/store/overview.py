@@ -7,6 +7,7 @@ from typing import Any
 
 STANDING = files("nexus_auth.store").joinpath("status.sql").read_text("utf-8")
 RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
+CONNECTIONS = files("nexus_auth.store").joinpath("connections.sql").read_text("utf-8")
 FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
 PARKED = files("nexus_auth.store").joinpath("parked.sql").read_text("utf-8")
@@ -50,6 +51,12 @@ async def budget(connection: Any, instance_id: str) -> Mapping[str, Any] | None:
         instance_id,
     )
     return dict(row) if row is not None else None
+
+
+async def connections(connection: Any, *, role_prefix: str) -> Mapping[str, Any]:
+    """How many connections the server takes and has: max, reserved, held, by_login, others; see the query."""
+    row = dict(await connection.fetchrow(CONNECTIONS, role_prefix))
+    return {**row, "by_login": json.loads(row["by_login"])}
 
 
 async def findings(

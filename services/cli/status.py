@@ -30,18 +30,20 @@ async def _status(settings: CliSettings, *, output: str) -> None:
         runs = await overview.recent_runs(connection)
         budget = await overview.budget(connection, held[0]) if held else None
         differing = await overview.standing_differences(connection)
+        connections = await overview.connections(connection, role_prefix=settings.role_prefix)
     trouble = list(_trouble(standing, runs))
     if output == "json":
         print_json(
             {
                 **_shown(held, standing=standing, runs=runs, budget=budget, trouble=trouble),
+                "connections": connections,
                 "counts_differ": [
                     {**of, **{at: iso(of[at]) for at in ("first_seen_at", "checked_at")}} for of in differing
                 ],
             }
         )
     else:
-        _print(held, standing=standing, runs=runs, budget=budget, differing=differing)
+        _print(held, standing=standing, runs=runs, budget=budget, differing=differing, connections=connections)
     if trouble:
         raise Failed("; ".join(trouble))
 
@@ -88,6 +90,7 @@ def _print(
     runs: list[dict[str, Any]],
     budget: Mapping[str, Any] | None,
     differing: list[Mapping[str, Any]],
+    connections: Mapping[str, Any],
 ) -> None:
     now = standing["now"]
     print_pairs(
@@ -100,6 +103,7 @@ def _print(
             ("last event", ago(standing["last_event_at"], now=now)),
             ("watermark", iso_ms(standing["watermark"]) or "none: no full sweep has completed"),
             ("budget", _budget(budget, now=now)),
+            ("connections", _connections(connections)),
             *([("counts differ", _differing(differing))] if differing else []),
         ],
         title="Mirror",
@@ -150,6 +154,13 @@ def _budget(budget: Mapping[str, Any] | None, *, now: datetime) -> str:
     text = f"{budget['per_second']:.2f} requests a second, bursts of {budget['burst']:.0f}, {budget['tokens']:.0f} left"
     paused = budget["paused_until"]
     return f"{text}; paused until {iso(paused)}" if paused is not None and paused > now else text
+
+
+def _connections(held: Mapping[str, Any]) -> str:
+    """Of the whole server: what is reserved is for superusers, and for whoever mends it."""
+    parts = [f"{login} {number:,}" for login, number in held["by_login"].items()]
+    by = ", ".join([*parts, f"others {held['others']:,}"])
+    return f"{held['held']:,} of {held['max'] - held['reserved']:,} ({by}); max_connections {held['max']:,}"
 
 
 def _differing(differing: list[Mapping[str, Any]]) -> str:

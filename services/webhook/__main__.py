@@ -36,6 +36,8 @@ EXIT_CONFIGURATION = 78
 """EX_CONFIG of sysexits: starting again will not help."""
 
 CONNECT_AGAIN_SECONDS = 1.0
+SPARE_CONNECTIONS = 3
+"""Beside the lanes' own: housekeeping, the request of a sweep, the gate. A changed address is tried on one more."""
 
 APPLICATION = "nexus-auth webhook"
 
@@ -155,7 +157,7 @@ class Service:
             self._pool = None
         if self._pool is None:
             self._address = address
-            self._pool = await self._open_pool(address, size=settings.lanes + 3)
+            self._pool = await self._open_pool(address, size=settings.lanes + SPARE_CONNECTIONS)
         async with self._pool.acquire() as connection:
             await self._refuse_unsafe(connection)
             instance_id = await self._instance_id()

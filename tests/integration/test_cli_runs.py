@@ -264,6 +264,26 @@ async def test_status_is_one_look(world: World) -> None:
     assert "in step" not in text.partition("Runs")[0]
 
 
+async def test_status_counts_the_servers_connections_by_login(world: World) -> None:
+    webhook = await asyncpg.connect(world.database.url("webhook"))
+    app = await asyncpg.connect(world.database.url("app"))
+    try:
+        shown = (await world("status", "--output", "json")).json()["connections"]
+        text = (await world("status")).out
+        reserved = await app.fetchval("select current_setting('superuser_reserved_connections')::int")
+        limit = await app.fetchval("select current_setting('max_connections')::int")
+    finally:
+        await webhook.close()
+        await app.close()
+    assert (shown["max"], shown["reserved"]) == (limit, reserved)
+    assert shown["by_login"].get("clerk_webhook_login", 0) >= 1, shown
+    assert shown["by_login"]["clerk_cli_login"] >= 1
+    assert shown["others"] >= 1
+    assert shown["held"] == sum(shown["by_login"].values()) + shown["others"]
+    assert "clerk_webhook_login" in text
+    assert f"max_connections {limit}" in text
+
+
 async def test_a_clerk_that_refuses_or_is_away_ends_with_4(world: World) -> None:
     await world.backfilled()
     for command in (["plan"], ["sync"], ["sync", "--full", "--apply"]):

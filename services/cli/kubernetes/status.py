@@ -7,6 +7,7 @@ import click
 
 from services.cli.database import Failed
 from services.cli.kubernetes.cluster import INSTANCES, SYNCS
+from services.cli.kubernetes.connections import counted, deployments, print_connections
 from services.cli.kubernetes.options import cluster_of, cluster_options
 from services.cli.kubernetes.page import print_page, shown, troubles
 from services.cli.output import print_json, tell
@@ -20,21 +21,25 @@ from services.cli.selection import output_option
 def status(*, all_namespaces: bool, output: str, **options: Any) -> None:
     """Show instances, syncs, last runs, drift, budget and lag; exit 1 if one is not Ready.
 
-    "in step" is how long ago a run last completed: the lag, if every event since were lost.
+    "in step" is how long ago a run last completed: the lag, if every event since were lost. Connections are those that
+    the releases in view may open at most; `nexus-auth status` asks the server who holds how many.
     """
     cluster = cluster_of(options)
     namespace = None if all_namespaces else cluster.namespace
     instances = cluster.objects(INSTANCES, namespace=namespace)
     syncs = cluster.objects(SYNCS, namespace=namespace)
+    releases = deployments(cluster, namespace=namespace)
     found = list(troubles(instances, syncs))
     if output == "json":
         listed = {"instances": [shown(of) for of in instances], "syncs": [shown(of) for of in syncs]}
-        print_json({**listed, "trouble": found})
-    elif instances or syncs:
-        print_page(instances, syncs, now=datetime.now(UTC))
+        print_json({**listed, "deployments": [counted(of) for of in releases], "trouble": found})
     else:
-        where = "the cluster" if all_namespaces else f"namespace {cluster.namespace}"
-        tell(f"{where} has no ClerkInstance and no ClerkSync" + ("" if all_namespaces else " (-A shows all)"))
+        if instances or syncs:
+            print_page(instances, syncs, now=datetime.now(UTC))
+        else:
+            where = "the cluster" if all_namespaces else f"namespace {cluster.namespace}"
+            tell(f"{where} has no ClerkInstance and no ClerkSync" + ("" if all_namespaces else " (-A shows all)"))
+        print_connections(releases)
     if found:
         for sentence in found:
             tell(sentence)

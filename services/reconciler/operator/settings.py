@@ -24,7 +24,7 @@ class OperatorSettings(BaseSettings):
     lease_seconds: int = Field(default=15, ge=2)
     """So long a leader that says nothing stays one."""
     concurrency: int = Field(default=4, ge=1)
-    """Runs at once; each holds up to 12 connections to its database while it lasts."""
+    """Runs at once; each holds up to 12 connections to its database, and 2 to the state database, while it lasts."""
     health_host: str = "127.0.0.1"
     """Where /livez, /readyz and /metrics listen."""
     health_port: int = 9091

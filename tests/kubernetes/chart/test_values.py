@@ -1,12 +1,16 @@
 """Every value does something, and values that cannot work are refused with a sentence."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
 
 from devtools.chart.values import read_values
+from services.reconciler.leading import CONNECTIONS, STATE_CONNECTIONS
+from services.reconciler.operator.agenda import LOOKS_AT_ONCE
+from services.webhook.__main__ import SPARE_CONNECTIONS
 from tests.kubernetes.chart.rendering import BASE, CHART, Refused, merged, nested, rendered
 from tests.kubernetes.chart.table import AS_GIVEN, GONE, MONITORING, TABLE
 
@@ -141,16 +145,50 @@ def test_the_schema_knows_every_default() -> None:
     assert set(schema["properties"]) - {"global"} == set(yaml.safe_load((CHART / "values.yaml").read_text()))
 
 
-def test_notes_say_what_comes_next_and_count_connections() -> None:
+def test_notes_say_what_comes_next() -> None:
     notes = rendered().notes
     assert "helm test rel --namespace auth" in notes
-    assert "webhook 15, operator 56, migrations 1; 72 in all" in notes
-    scaled = rendered({"webhook": {"autoscaling": {"enabled": True}, "lanes": 5}}).notes
-    assert "webhook 56" in scaled
-    ingress = {"webhook": {"ingress": {"enabled": True, "host": "a.example", "tls": [{"hosts": ["a.example"]}]}}}
-    assert "https://a.example/webhooks/clerk" in rendered(ingress).notes
-    assert "kubectl wait clerksync/rel-nexus-auth" in rendered({"clerkSync": {"create": True}}).notes
+    assert "kubectl explain clerksync.spec" in notes
+    assert "nothing outside the cluster reaches it yet" in notes
+    assert "Migrations are off" not in notes
+    assert "WARNING" not in notes
+    ingress = {"webhook": {"ingress": {"enabled": True, "host": "a.example"}}}
+    assert " http://a.example/webhooks/clerk" in rendered(ingress).notes
+    secure = merged(ingress, {"webhook": {"ingress": {"tls": [{"hosts": ["a.example"]}]}}})
+    assert " https://a.example/webhooks/clerk" in rendered(secure).notes
+    synced = rendered({"clerkSync": {"create": True}}).notes
+    assert "kubectl wait clerksync/rel-nexus-auth" in synced
+    assert "kubectl explain" not in synced
     route = {"webhook": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}]}}}
     assert "through the Gateway" in rendered(route).notes
     assert "WARNING" in rendered({"secrets": {"allowInValues": True}}).notes
+    assert "Clerk delivers" not in rendered({"webhook": {"enabled": False}}).notes
     assert BASE["webhook"]["database"]["existingSecret"] not in notes
+
+
+@pytest.mark.parametrize(
+    ("values", "webhook", "operator"),
+    [
+        ({}, 2 * 2, 4),
+        ({"webhook": {"replicas": 7}, "operator": {"concurrency": 9}}, 2 * 7, 9),
+        ({"webhook": {"autoscaling": {"enabled": True, "maxReplicas": 5}}}, 2 * 5, 4),
+        ({"webhook": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}, 2, 4),
+        ({"webhook": {"enabled": False}}, 0, 4),
+        ({"operator": {"enabled": False}}, 4, 0),
+    ],
+)
+def test_connections_are_counted_as_the_services_open_them(values: dict[str, Any], webhook: int, operator: int) -> None:
+    """`webhook`: pods at once; `operator`: runs at once."""
+    objects = rendered(merged({"webhook": {"lanes": 3}}, values))
+    pods = webhook * (3 + SPARE_CONNECTIONS + 1)
+    runs = operator * (CONNECTIONS + STATE_CONNECTIONS) + (LOOKS_AT_ONCE * STATE_CONNECTIONS if operator else 0)
+    assert f"webhook {pods}, operator {runs}, migrations 1; {pods + runs + 1} in all" in objects.notes
+    for name, number in (("webhook", pods), ("operator", runs)):
+        if number:
+            said = objects.at(f"Deployment/{name}:metadata/annotations/nexus-auth.dev~1connections")
+            assert said == str(number)
+
+
+def test_the_comment_in_values_counts_the_defaults() -> None:
+    (total,) = re.findall(r"With the defaults: .* = (\d+) of max_connections", (CHART / "values.yaml").read_text())
+    assert f"; {total} in all" in rendered().notes

@@ -75,6 +75,12 @@ class Objects:
         if status is not None:
             self.say(name, status)
 
+    def apply(self, document: Mapping[str, Any]) -> None:
+        """A Deployment as the chart renders it, here."""
+        here = {**document, "metadata": {**document["metadata"], "namespace": self.namespace}}
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{here['metadata']['name']}"
+        self.admin.apply(here, path=path)
+
     def get(self, name: str = "app") -> Any:
         """A ClerkSync."""
         return self.admin.call("GET", self.path("clerksyncs", name))

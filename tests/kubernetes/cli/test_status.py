@@ -1,5 +1,10 @@
 """The page of `kubectl nexus status`, from what the objects say."""
 
+import json
+from pathlib import Path
+
+from devtools.kubernetes import Cluster
+from tests.kubernetes.chart.rendering import rendered
 from tests.kubernetes.cli.commands import Nexus, Objects, condition, drifted, in_step, parked
 
 GOOD = {
@@ -82,3 +87,45 @@ def test_names_that_somebody_chose_do_not_steer_the_terminal(nexus: Nexus, objec
     ran = nexus("status")
     assert "\x1b" not in ran.err + ran.out
     assert "\\x1b[2Jgone" in ran.err
+
+
+def test_connections_of_the_releases_in_view_are_added_up(nexus: Nexus, objects: Objects) -> None:
+    chart = rendered({"operator": {"concurrency": 2}, "webhook": {"replicas": 3}})
+    for name in ("Deployment/webhook", "Deployment/operator"):
+        objects.apply(chart[name])
+    ran = nexus("status")
+    assert ran.code == 0, ran.err
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert ["rel-nexus-auth-webhook", "0", "of", "3", "36"] in lines
+    assert ["rel-nexus-auth-operator", "0", "of", "2", "44"] in lines
+    assert lines[-1][0] == "together"
+    assert lines[-1][-1] == "80"
+    told = json.loads(nexus("status", "--output", "json").out)["deployments"]
+    assert {of["name"]: of["connections_at_most"] for of in told} == {
+        "rel-nexus-auth-webhook": 36,
+        "rel-nexus-auth-operator": 44,
+    }
+
+
+def test_who_may_not_list_deployments_sees_the_rest(
+    nexus: Nexus, objects: Objects, api_server: Cluster, tmp_path: Path
+) -> None:
+    objects.instance(status=GOOD)
+    objects.sync(status=in_step())
+    rules = [{"apiGroups": ["nexus-auth.dev"], "resources": ["*"], "verbs": ["get", "list"]}]
+    where = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{objects.namespace}"
+    objects.admin.call("POST", objects.core("serviceaccounts"), {"metadata": {"name": "reader"}})
+    objects.admin.call("POST", f"{where}/roles", {"metadata": {"name": "reader"}, "rules": rules})
+    binding = {
+        "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": objects.namespace}],
+    }
+    objects.admin.call("POST", f"{where}/rolebindings", binding)
+    nexus.kubeconfig = api_server.service_account_kubeconfig(
+        tmp_path / "reader", namespace=objects.namespace, name="reader"
+    )
+    ran = nexus("status")
+    assert ran.code == 0, ran.err
+    assert "InSync" in ran.out
+    assert "connections are not counted" in ran.err

@@ -89,3 +89,17 @@ httpGet:
   port: health
 {{ toYaml .values }}
 {{- end }}
+
+{{/* Connections to Postgres at most: root, component. See values.yaml; a test holds the numbers to the services'. */}}
+{{- define "nexus-auth.connections" -}}
+{{- $values := index .root.Values .component }}
+{{- if not $values.enabled -}}
+0
+{{- else if eq .component "webhook" -}}
+{{- $pods := ternary $values.autoscaling.maxReplicas $values.replicas $values.autoscaling.enabled | int }}
+{{- $times := ternary 1 2 (eq (default "RollingUpdate" $values.strategy.type) "Recreate") }}
+{{- mul $pods $times (add (int $values.lanes) 4) }}
+{{- else -}}
+{{- add (mul (int $values.concurrency) 14) 16 }}
+{{- end }}
+{{- end }}
