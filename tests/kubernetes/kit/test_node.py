@@ -130,6 +130,30 @@ def test_a_secret_that_is_missing_is_named_and_waited_for(node: Cluster) -> None
     assert log(node.admin, "waits") == f"value waits {status(node.admin, 'waits')['podIP']}"
 
 
+def test_what_is_mounted_stays_when_its_secret_goes(node: Cluster) -> None:
+    """And the others are followed on."""
+    for name in ("goes", "stays"):
+        node.admin.call("POST", SECRETS, {"metadata": {"name": name}, "stringData": {"key": "before"}})
+    program = """
+import os, time
+def read(name): return open(os.environ[name]).read()
+while read('STAYS') == 'before': time.sleep(0.01)
+print(read('GOES'), read('STAYS'))
+"""
+    own = {
+        "env": [{"name": name.upper(), "value": f"/keys/{name}/key"} for name in ("goes", "stays")],
+        "volumeMounts": [{"name": name, "mountPath": f"/keys/{name}"} for name in ("goes", "stays")],
+    }
+    volumes = [{"name": name, "secret": {"secretName": name}} for name in ("goes", "stays")]
+    pod(node.admin, "keeps", program, container=own, volumes=volumes)
+    until_phase(node.admin, "keeps", "Running")
+    node.admin.call("DELETE", f"{SECRETS}/goes")
+    merge = "application/merge-patch+json"
+    node.admin.call("PATCH", f"{SECRETS}/stays", {"stringData": {"key": "after"}}, content=merge)
+    until_phase(node.admin, "keeps", "Succeeded")
+    assert log(node.admin, "keeps") == "before after"
+
+
 def test_a_port_that_another_program_has_is_said(node: Cluster) -> None:
     with socket.socket() as other:
         other.bind(("0.0.0.0", 0))
