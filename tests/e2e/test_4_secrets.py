@@ -61,7 +61,7 @@ async def change_password(world: World, service: str) -> str:
     await world.value("select count(pg_terminate_backend(pid)) from unnest($1::int[]) as pid", former)
 
     async def gone() -> bool:
-        return await world.value("select count(*) from pg_stat_activity where pid = any ($1::int[])", former) == 0
+        return bool(await world.value("select count(*) = 0 from pg_stat_activity where pid = any ($1::int[])", former))
 
     await until(gone, seconds=30, what="the end of connections with the old password")
     url = world.database.url(service)
