@@ -5,6 +5,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,24 @@ def test_who_dies_is_started_again_and_what_it_said_is_kept(node: Cluster) -> No
     assert said.strip() == "enough"
     assert told(node.admin, "again")["lastState"]["terminated"]["exitCode"] == 1
     node.admin.call("DELETE", f"{PODS}/again")
+
+
+def test_logs_can_be_followed_to_the_end(node: Cluster, tmp_path: Path) -> None:
+    wanted = tmp_path / "wanted"
+    program = f"""
+import os, time
+print('first', flush=True)
+while not os.path.exists({str(wanted)!r}): time.sleep(0.01)
+print('last')
+"""
+    pod(node.admin, "talks", program)
+    until_phase(node.admin, "talks", "Running")
+    with ThreadPoolExecutor() as threads:
+        whole = threads.submit(node.admin.call, "GET", f"{PODS}/talks/log?follow=true")
+        until(lambda: log(node.admin, "talks") == "first", what="its first line")
+        wanted.touch()
+        assert whole.result() == "first\nlast\n"
+    assert node.admin.call("GET", f"{PODS}/talks/log?tailLines=1") == "last\n"
 
 
 def test_its_end_is_a_pause_then_sigterm_then_grace(node: Cluster, tmp_path: Path) -> None:
