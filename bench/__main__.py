@@ -99,7 +99,7 @@ def main(
         click.echo(as_json(report))
     else:
         print_tables(console, report)
-    missed = [part.missed() for part in (report.throughput, report.sweeping) if part is not None]
+    missed = [part.missed() for part in (report.throughput, report.sweeping, report.operator) if part is not None]
     if any(missed):
         sys.exit(f"make bench: {'; '.join(filter(None, missed))}")
 
@@ -167,8 +167,9 @@ async def _measure(
         started = await startup.measure(folder=folder, rounds=times, progress=bar("starts of make run", 2 * times))
     resting = None
     if "operator" in parts and not missing():
-        bar("an operator at rest", 1)
-        resting = await operator.measure(folder=folder)
+        bar("an operator with a thousand syncs", 1)
+        with temporary_server() as server:
+            resting = await operator.measure(server, _template(server), folder=folder)
     return Report(os.cpu_count() or 1, measured, seen, started, swept, resting)
 
 

@@ -53,6 +53,7 @@ SOURCES: Mapping[str, Source] = {
     "kube-apiserver": Source(HERE, "k8s.io/kubernetes/cmd/kube-apiserver", _STAMP),
     "kube-controller-manager": Source(HERE, "k8s.io/kubernetes/cmd/kube-controller-manager", _STAMP),
     "helm": Source(HERE / "helm", "helm.sh/helm/v4/cmd/helm"),
+    "helm3": Source(HERE / "helm3", "helm.sh/helm/v3/cmd/helm"),
 }
 
 DEFINITIONS = "definitions"
@@ -98,7 +99,7 @@ def prepare(say: Callable[[str], None]) -> None:
     with _alone(say):
         absent = missing()  # another process may have built them while we waited
         if absent:
-            say(f"making {', '.join(absent)} from Go modules, once: all takes 7 minutes on two cores ({_cache()})")
+            say(f"making {', '.join(absent)} from Go modules, once: all takes 9 minutes on two cores ({_cache()})")
         for number, name in enumerate(absent, start=1):
             began = time.monotonic()
             _build(name)

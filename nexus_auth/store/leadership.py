@@ -17,6 +17,19 @@ async def take_lead(connection: Any, sync: str) -> bool:
     return taken
 
 
+async def place(connection: Any) -> str:
+    """Which database of which server this is, whatever name led to it: the same words for the same database.
+
+    A copy of a whole server has the identifiers of its origin, but not its address.
+    """
+    said: str = await connection.fetchval(
+        "select concat((pg_catalog.pg_control_system()).system_identifier, '/', d.oid, '@',"
+        " pg_catalog.host(pg_catalog.inet_server_addr()), ':', pg_catalog.inet_server_port())"
+        " from pg_catalog.pg_database d where d.datname = current_database()"
+    )
+    return said
+
+
 async def is_led(connection: Any, sync: str) -> bool:
     """Whether a reconciler, any process, holds the sync's leader lock at this moment."""
     led: bool = await connection.fetchval(

@@ -103,6 +103,9 @@ class Led:
         self._terms = terms
         self.pool: Any = None
         self.state_pool: Any = None
+        self.place = ""
+        """Which database it is by the server's own words; see `nexus_auth.store.leadership.place`."""
+        self.state_place = ""
 
     async def try_lead(self, connection: Any) -> bool:
         """Takes the sync's lock for as long as the connection lives: others see that somebody leads."""
@@ -195,9 +198,12 @@ async def opened(
             led.pool = await _pool(stack, access.database_url, name=sync.name, terms=terms, size=CONNECTIONS)
             async with led.pool.acquire() as connection:
                 led.schema_version = await _judge(connection, terms=terms)
+                led.place = led.state_place = await leadership.place(connection)
             led.state_pool = led.pool
             if access.state_database_url != access.database_url:
                 led.state_pool = await _state_pool(stack, access.state_database_url, name=of.name, terms=terms)
+                async with led.state_pool.acquire() as connection:
+                    led.state_place = await leadership.place(connection)
             yield led, await stack.enter_async_context(_clerk(of, access.secret_key, terms=terms))
     except Exception as error:
         trouble = trouble_of(error)
@@ -206,17 +212,22 @@ async def opened(
         raise trouble from None
 
 
-async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms) -> str:
-    """Which instance the key belongs to, asked within the budget of the state database. Raises `Trouble`."""
+async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms) -> tuple[str, str]:
+    """Which instance the key belongs to, asked within the budget of the state database, and which database that is.
+
+    Raises `Trouble`.
+    """
     try:
         async with AsyncExitStack() as stack:
             pool = await _state_pool(stack, access.state_database_url, name=of.name, terms=terms)
+            async with pool.acquire() as connection:
+                place = await leadership.place(connection)
             clerk = await stack.enter_async_context(_clerk(of, access.secret_key, terms=terms))
             expected = of.instance_id
             if expected is None:
                 expected = await clerk.instance_id()
                 await Budget(pool, instance_id=expected, share=of.share).open()
-                return expected
+                return expected, place
             budget = Budget(pool, instance_id=expected, share=of.share)
             await budget.open()
             found = instance_id_of(await Requester(clerk, budget=budget).read("/instance"))
@@ -224,7 +235,7 @@ async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms)
                 raise instance.WrongInstance(
                     f"the API key belongs to {found}, spec.instanceId says {expected}: correct one of them"
                 )
-            return found
+            return found, place
     except Exception as error:
         trouble = trouble_of(error)
         if trouble is error:

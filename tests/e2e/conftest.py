@@ -27,6 +27,8 @@ NAMESPACE = pytest.StashKey[str]()
 LOOKS = (
     ("get", "pods", "-o", "wide"),
     ("get", "events", "--sort-by=.lastTimestamp"),
+    ("get", "events", "--sort-by=.lastTimestamp", "--all-namespaces", "--field-selector=involvedObject.kind=Node"),
+    ("get", "endpointslices", "-o", "yaml"),
     ("get", "clerk", "-o", "yaml"),
     ("logs", "--selector=app.kubernetes.io/name=nexus-auth", "--prefix", "--tail=20", "--ignore-errors"),
 )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import aiohttp
 
@@ -36,6 +37,8 @@ class Load:
     """svix-ids that were answered with 204."""
     lost: set[str] = field(default_factory=set)
     """svix-ids that were never acknowledged."""
+    errors: list[str] = field(default_factory=list)
+    """When and why there was no answer, and after how long."""
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, senders: int) -> None:
@@ -89,11 +92,13 @@ class Load:
         self.lost.add(signed.svix_id)
 
     async def _try(self, session: aiohttp.ClientSession, signed: Signed) -> str:
+        began = time.monotonic()
         try:
             async with session.post(self.url, data=signed.body, headers=signed.headers(secret=self.secret)) as answer:
                 await answer.read()
                 return str(answer.status)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self.errors.append(f"{datetime.now(UTC):%H:%M:%S.%f} {error!r} after {time.monotonic() - began:.3f} s")
             return type(error).__name__
 
     @property
@@ -111,9 +116,10 @@ class Load:
         """Deliveries that had no answer at all: to Svix, an endpoint that is down."""
         return sum(count for answer, count in self.answers.items() if not answer.isdigit())
 
-    def others(self) -> dict[str, int]:
+    def others(self) -> list[str]:
         """Every answer that is neither 204 nor 503."""
-        return {answer: count for answer, count in self.answers.items() if answer not in ("204", "503")}
+        strange = [f"{count} x {answer}" for answer, count in self.answers.items() if answer not in ("204", "503")]
+        return strange and [*strange, *self.errors]
 
 
 @asynccontextmanager

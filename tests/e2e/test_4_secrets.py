@@ -56,8 +56,14 @@ async def change_password(world: World, service: str) -> str:
     """A new password in the database alone, and nobody left who came with the old one; answers the new URL."""
     login = f"clerk_{service}_login"
     await world.value(f"alter role {login} password 'rotated-{service}'")
-    cut = "select bool_and(pg_terminate_backend(pid, 10000)) from pg_stat_activity where usename = $1"
-    assert await world.value(cut, login) is not False
+    theirs = "select array_agg(pid) from pg_stat_activity where usename = $1"
+    former = await world.value(theirs, login) or []
+    await world.value("select count(pg_terminate_backend(pid)) from unnest($1::int[]) as pid", former)
+
+    async def gone() -> bool:
+        return bool(await world.value("select count(*) = 0 from pg_stat_activity where pid = any ($1::int[])", former))
+
+    await until(gone, seconds=30, what="the end of connections with the old password")
     url = world.database.url(service)
     return world.seen_by_pods(url.replace(url.split(f"{login}:")[1].split("@")[0], f"rotated-{service}"))
 

@@ -52,6 +52,9 @@ class Container:
 
     def start(self, environment: Mapping[str, str], *, command: Sequence[str], home: Path) -> None:
         """Starts its process, for the first time or again."""
+        if self.exit_code is not None:
+            self._last = self._terminated()
+            self.restarts += 1
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".before"))
         program = PROGRAMS / command[0]
@@ -67,7 +70,8 @@ class Container:
                 )
             except OSError as error:
                 log.write(f"{command[0]}: {error}\n".encode())
-                self._times, self.exit_code = [now(), now()], NOT_FOUND
+                self._times[0] = now()
+                self._ended(NOT_FOUND)
                 return
         self._times, self.exit_code = [now(), ""], None
 
@@ -76,21 +80,15 @@ class Container:
         if not self.running:
             return
         assert self._process is not None
-        self.exit_code = self._process.poll()
-        if self.exit_code is None:
+        code = self._process.poll()
+        if code is None:
             self.ready = self._is_ready()
-            return
-        self.ready, self._times[1] = False, now()
-        self._next_start = time.monotonic() + PAUSES[min(self.restarts, len(PAUSES) - 1)]
+        else:
+            self._ended(code)
 
     def may_restart(self) -> bool:
-        """Whether its pause is over; then it counts as one more start."""
-        if time.monotonic() < self._next_start:
-            self.waits_for = ("CrashLoopBackOff", "it is started again in a moment")
-            return False
-        self._last = self._terminated()
-        self.restarts += 1
-        return True
+        """Whether its pause is over."""
+        return time.monotonic() >= self._next_start
 
     def end(self, *, seconds: float) -> None:
         """Its pause before the end, SIGTERM, then SIGKILL where `seconds` in all are not enough."""
@@ -127,6 +125,10 @@ class Container:
             "state": state,
             "lastState": self._last,
         }
+
+    def _ended(self, code: int) -> None:
+        self.exit_code, self.ready, self._times[1] = code, False, now()
+        self._next_start = time.monotonic() + PAUSES[min(self.restarts, len(PAUSES) - 1)]
 
     def _terminated(self) -> Mapping[str, Any]:
         if self.exit_code is None:

@@ -51,6 +51,7 @@ class Pod:
         self.inits = self._containers(spec.get("initContainers", ()))
         self.containers = self._containers(spec["containers"])
         self._began = now()
+        self._followed = 0.0
         self._deleted = threading.Event()
         self._told: Mapping[str, Any] = {}
         self._changed: dict[str, tuple[str, str]] = {}
@@ -89,12 +90,9 @@ class Pod:
 
     def _run(self) -> None:
         """Returns when it is deleted."""
-        followed = 0.0
         while not self._deleted.is_set():
             try:
-                if time.monotonic() - followed > FOLLOW_SECONDS:
-                    self._write_volumes()
-                    followed = time.monotonic()
+                self._follow()
                 self._go_on()
             except Missing as error:
                 for container in (*self.inits, *self.containers):
@@ -103,6 +101,17 @@ class Pod:
                 print(f"{self._path()}: {error}", flush=True)
             self._tell()
             self._deleted.wait(LOOK_SECONDS)
+
+    def _follow(self) -> None:
+        """Raises `Missing` before its start only: what has been mounted stays when its Secret goes."""
+        if time.monotonic() - self._followed < FOLLOW_SECONDS:
+            return
+        try:
+            self._write_volumes()
+        except Missing:
+            if not self._followed:
+                raise
+        self._followed = time.monotonic()
 
     def _go_on(self) -> None:
         """What is next: an init container that has not succeeded, else all others at once."""

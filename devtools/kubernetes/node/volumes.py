@@ -42,12 +42,18 @@ class Volumes:
         return self._folder / name
 
     def write(self) -> None:
-        """Raises `Missing`."""
+        """What is there is written in any case, then raises `Missing` for the first that is not."""
+        missing: list[Missing] = []
         for volume in self._pod["spec"].get("volumes", ()):
             folder = self.folder(volume["name"])
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if "emptyDir" not in volume:
-                publish(folder, self._content(volume))
+                try:
+                    publish(folder, self._content(volume))
+                except Missing as error:
+                    missing.append(error)
+        if missing:
+            raise missing[0]
 
     def read(self, kind: str, name: str) -> Files:
         """All keys of a Secret or ConfigMap. Raises `Missing`."""

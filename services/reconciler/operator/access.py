@@ -11,8 +11,8 @@ import kopf
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.kube_config import load_kube_config
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where a pod finds its service account."""
+ACCOUNT = Path(os.environ.get("NEXUS_AUTH_SERVICE_ACCOUNT_DIR") or "/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds its service account: a folder with token, ca.crt and namespace."""
 
 
 class NoAccess(Exception):

@@ -20,7 +20,7 @@ from services.reconciler.operator.standing import Book, Key, Standing, parse_mom
 
 Place = Literal["run", "look"]
 
-LOOKS_AT_ONCE = 8
+LOOKS_AT_ONCE = 16
 LOOKS_A_SECOND = 1.0
 """Of all syncs together: with many of them, each is looked at less often."""
 INSTANCE_SECONDS = 600.0

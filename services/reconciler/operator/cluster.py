@@ -31,7 +31,8 @@ SYNCS = "clerksyncs"
 KINDS = {INSTANCES: "ClerkInstance", SYNCS: "ClerkSync"}
 
 REQUEST_SECONDS = 10.0
-PAGE = 500
+PAGE = 100
+"""Objects of one answer: with all of them at once, more memory is taken than is ever needed again."""
 
 Object = dict[str, Any]
 T = TypeVar("T")

@@ -123,19 +123,21 @@ class _Series:
     """Which series each object has: prometheus_client finds those of one object only by looking through everyone's."""
 
     def __init__(self) -> None:
-        self._of: dict[tuple[str, str], dict[Any, set[tuple[str, ...]]]] = {}
+        self._of: dict[tuple[str, str], dict[Any, list[tuple[str, ...]]]] = {}  # a list: few, and a third of a set
 
     def one(self, metric: Any, at: tuple[str, str], *labels: str) -> Any:
         """One series of an object."""
-        self._of.setdefault(at, {}).setdefault(metric, set()).add(labels)
+        has = self._of.setdefault(at, {}).setdefault(metric, [])
+        if labels not in has:
+            has.append(labels)
         return metric.labels(*at, *labels)
 
     def only(self, metric: Gauge, at: tuple[str, str], values: Mapping[tuple[str, ...], float]) -> None:
         """Sets these series of an object, and takes its others of this gauge away."""
-        has = self._of.setdefault(at, {}).setdefault(metric, set())
-        for labels in has - values.keys():
+        has = self._of.setdefault(at, {}).setdefault(metric, [])
+        for labels in [labels for labels in has if labels not in values]:
             metric.remove(*at, *labels)
-            has.discard(labels)
+            has.remove(labels)
         for labels, value in values.items():
             self.one(metric, at, *labels).set(value)
 

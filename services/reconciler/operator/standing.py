@@ -41,8 +41,10 @@ class Standing:
     task: "asyncio.Task[None] | None" = None
     secrets: dict[str, str | None] = field(default_factory=dict)
     """Secrets that the last visit read: their resourceVersion, or None where there was none."""
-    database: str | None = None
-    """Which database it keeps, where that is known: see `identity`."""
+    database_name: str | None = None
+    """The database that it keeps as its Secret names it, where that is known: see `named`."""
+    database_place: str | None = None
+    """The same in the server's own words: two names of one server are one place."""
     written: Status | None = None
     """As the API server took it: without fields that its schema does not know."""
     versions: "deque[str]" = field(default_factory=lambda: deque(maxlen=8))
@@ -119,6 +121,21 @@ class Standing:
         self.body = body
         self.versions.append(self.resource_version)
 
+    def keeps(self, name: str, place: str | None = None) -> None:
+        """Notes which database it keeps; a name that is known already keeps its place until another is told."""
+        if place is not None or name != self.database_name:
+            self.database_name, self.database_place = name, place
+
+    def same_database(self, other: "Standing") -> bool:
+        """Whether both are known to keep the same one."""
+        return any(
+            mine is not None and mine == theirs
+            for mine, theirs in (
+                (self.database_name, other.database_name),
+                (self.database_place, other.database_place),
+            )
+        )
+
     def read(self, body: Object, reader: ManifestReader) -> None:
         """Takes a new body over, and what it asks for."""
         self.hold(body)
@@ -194,9 +211,9 @@ class Book:
         """Whoever has read this Secret, or missed it."""
         return [standing for standing in self if standing.namespace == namespace and name in standing.secrets]
 
-    def names_in(self, database: str | None) -> list[str]:
-        """Names of all syncs that keep this database, or may: of some it is not known yet."""
-        return [standing.name for standing in self.syncs() if standing.database in (None, database)]
+    def names_beside(self, standing: Standing) -> list[str]:
+        """Names of all syncs that keep the same database, or may: of some it is not known yet."""
+        return [other.name for other in self.syncs() if other.database_place is None or other.same_database(standing)]
 
     def elder_rival(self, standing: Standing) -> Standing | None:
         """An older sync that keeps the same rows of the same database, or has its name there."""
@@ -210,11 +227,9 @@ class Book:
         mine = standing.sync
         for other in self.syncs():
             theirs = other.sync
-            if other is standing or mine is None or theirs is None or other.database != standing.database:
+            if other is standing or mine is None or theirs is None or not other.same_database(standing):
                 continue
-            if standing.database is not None and (
-                other.name == standing.name or set(mine.policy.kinds) & set(theirs.policy.kinds)
-            ):
+            if other.name == standing.name or set(mine.policy.kinds) & set(theirs.policy.kinds):
                 yield other
 
     def elder_with_other_state(self, standing: Standing) -> Standing | None:
@@ -227,15 +242,15 @@ class Book:
                 and mine is not None
                 and other.status.get("instanceId") == mine
                 and other.age < standing.age
-                and None not in (other.database, standing.database)
-                and other.database != standing.database
+                and None not in (other.database_place, standing.database_place)
+                and not other.same_database(standing)
             ):
                 return other
         return None
 
 
-def identity(database_url: str) -> str:
-    """Which database an address leads to: host, port and name, without login. Two names of one host are two hosts."""
+def named(database_url: str) -> str:
+    """Which database an address names: host, port and name, without login."""
     try:
         parts = urlsplit(database_url.strip())
         return f"{(parts.hostname or '').lower()}:{parts.port or 5432}/{unquote(parts.path.lstrip('/'))}"

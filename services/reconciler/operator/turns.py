@@ -86,7 +86,7 @@ class Turns:
             self._agenda.settle(standing)
             return ("suspended" if suspended else "waiting"), "none"
         standing.visited = True
-        known = standing.database
+        known = standing.database_name, standing.database_place
         self._teller.visited(standing)
         visit = await self._syncs.visit(standing)
         self._teller.stop(standing)
@@ -99,7 +99,7 @@ class Turns:
         self._teller.count(standing, visit)
         await self._saver.save(standing, fresh)
         await self._teller.sync_changed(standing, before, visit)
-        if standing.database != known:
+        if (standing.database_name, standing.database_place) != known:
             for rival in self._book.younger_rivals(standing):
                 self._agenda.soon(rival)
         self._agenda.settle(standing, pause=pause)

@@ -17,7 +17,7 @@ from services.reconciler.leading import Access, Led, Terms, Trouble, instance_of
 from services.reconciler.manifests import InstanceManifest, SyncManifest
 from services.reconciler.operator.conditions import find
 from services.reconciler.operator.secrets import Secrets
-from services.reconciler.operator.standing import APPROVED_BY, Book, Standing, identity
+from services.reconciler.operator.standing import APPROVED_BY, Book, Standing, named
 from services.reconciler.operator.status import Outcome, Ran
 from services.reconciler.schedule import Due, due, wait
 
@@ -74,10 +74,11 @@ class SyncVisits:
             sync, of, access = await self._gather(standing)
             async with opened(sync, of, access=access, terms=self._terms) as (led, clerk):
                 reached = True
+                self._refuse_shared(standing, access, led)
                 async with led.pool.acquire() as connection:
                     # the Lease says who leads; the lock only shows it to those who look into the database
                     await led.try_lead(connection)
-                    await led.abort_abandoned(known=self._book.names_in(standing.database))
+                    await led.abort_abandoned(known=self._book.names_beside(standing))
                     await self._approve(standing, led, visit)
                     try:
                         trouble = await self._do(standing, led, clerk, visit)
@@ -109,15 +110,8 @@ class SyncVisits:
             raise Trouble("InvalidSpec", "the spec cannot be read", about="spec")
         standing.secrets.clear()
         database_url = await self._secrets.value(sync.database, user=standing, about="database")
-        standing.database = identity(database_url)
-        rival = self._book.elder_rival(standing)
-        if rival is not None:
-            raise Trouble(
-                "Conflict",
-                f"ClerkSync {rival.namespace}/{rival.name} is older and keeps the same database: give the two disjoint"
-                " resources and different names, or delete one",
-                about="spec",
-            )
+        standing.keeps(named(database_url))
+        _refuse_rival(self._book, standing)
         holder = self._book.instance_of(standing)
         if holder is None:
             raise Trouble(
@@ -133,10 +127,17 @@ class SyncVisits:
             state_url = await self._secrets.value(of.state_database, user=standing, about="connection")
         except Trouble as trouble:
             raise Trouble("InstanceNotReady", f"ClerkInstance {of.name}: {trouble}", about="connection") from None
-        holder.database = identity(state_url)
-        _refuse_other_state(self._book, holder)
         access = Access(database_url=database_url, state_database_url=state_url, secret_key=secret_key)
         return sync, of, access
+
+    def _refuse_shared(self, standing: Standing, access: Access, led: Led) -> None:
+        """Now that the servers have said who they are. Raises `Trouble`."""
+        standing.keeps(named(access.database_url), led.place)
+        _refuse_rival(self._book, standing)
+        holder = self._book.instance_of(standing)
+        if holder is not None:
+            holder.keeps(named(access.state_database_url), led.state_place)
+            _refuse_other_state(self._book, holder)
 
     async def _approve(self, standing: Standing, led: Led, visit: Visit) -> None:
         if visit.approval is None:
@@ -202,14 +203,26 @@ class InstanceVisits:
             standing.secrets.clear()
             secret_key = await self._secrets.value(of.secret_key, user=standing, about="connection")
             state_url = await self._secrets.value(of.state_database, user=standing, about="database")
-            standing.database = identity(state_url)
+            standing.keeps(named(state_url))
             access = Access(database_url=state_url, state_database_url=state_url, secret_key=secret_key)
-            instance_id = await instance_of_key(of, access=access, terms=self._terms)
+            instance_id, place = await instance_of_key(of, access=access, terms=self._terms)
+            standing.keeps(named(state_url), place)
             standing.status = {**standing.status, "instanceId": instance_id}
             _refuse_other_state(self._book, standing)
         except Trouble as trouble:
             return None, trouble
         return instance_id, None
+
+
+def _refuse_rival(book: Book, standing: Standing) -> None:
+    rival = book.elder_rival(standing)
+    if rival is not None:
+        raise Trouble(
+            "Conflict",
+            f"ClerkSync {rival.namespace}/{rival.name} is older and keeps the same database: give the two disjoint"
+            " resources and different names, or delete one",
+            about="spec",
+        )
 
 
 def _refuse_other_state(book: Book, holder: Standing) -> None:

@@ -21,13 +21,24 @@ def bare() -> Iterator[Cluster]:
 
 @pytest.fixture
 def releases(bare: Cluster) -> Iterator[Releases]:
-    """A namespace that enforces PodSecurity `restricted`; custom resources go with the test."""
-    name = f"chart-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    bare.admin.call("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
-    made = Releases(bare, name, bare.kubeconfig)
+    """A namespace of the test's own, for releases; our custom resources go with the test."""
+    made = _restricted(bare)
     yield made
     for release in made.helm("list", "--short", "--all-namespaces").said.split():
         made.helm("uninstall", release, "--no-hooks", check=False)
     made.kubectl("delete", "crd", *CRDS, "--ignore-not-found", "--wait")
-    bare.admin.call("DELETE", f"/api/v1/namespaces/{name}")
+    bare.admin.call("DELETE", f"/api/v1/namespaces/{made.namespace}")
+
+
+@pytest.fixture(scope="module")
+def trial(bare: Cluster) -> Releases:
+    """A namespace for what is tried and never kept (dry runs)."""
+    return _restricted(bare)
+
+
+def _restricted(cluster: Cluster) -> Releases:
+    """A namespace that enforces PodSecurity `restricted`."""
+    name = f"chart-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.admin.call("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    return Releases(cluster, name, cluster.kubeconfig)

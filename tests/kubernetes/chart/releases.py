@@ -39,12 +39,13 @@ class Releases:
     cluster: Cluster
     namespace: str
     kubeconfig: Path
+    program: str = "helm"
 
     def helm(self, *arguments: str, values: Mapping[str, Any] | None = None, check: bool = True) -> Ran:
         """Any helm command here; `values` go over the least ones."""
         more = [] if values is None else ["--values", "-"]
         text = None if values is None else json.dumps(merged(BASE, merged(NO_JOB, values)))
-        command = [str(find_binary("helm")), "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace]
+        command = [str(find_binary(self.program)), "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace]
         return _run([*command, *arguments, *more], text=text, check=check)
 
     def install(

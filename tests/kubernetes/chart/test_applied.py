@@ -80,9 +80,9 @@ MATRIX: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_the_api_server_takes_what_is_rendered(releases: Releases, name: str) -> None:
-    objects = [moved(item, releases) for item in rendered(MATRIX[name]).all if item["kind"] not in OURS]
-    said = releases.kubectl("apply", *STRICT, text=yaml.safe_dump_all(objects)).said
+def test_the_api_server_takes_what_is_rendered(trial: Releases, name: str) -> None:
+    objects = [moved(item, trial) for item in rendered(MATRIX[name]).all if item["kind"] not in OURS]
+    said = trial.kubectl("apply", *STRICT, text=yaml.safe_dump_all(objects)).said
     assert said.count("serverside-applied (server dry run)") == len(objects)
 
 
@@ -93,13 +93,13 @@ def moved(item: dict[str, Any], releases: Releases) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["Deployment/webhook", "Deployment/operator", "Job/migrations", "Pod/test"])
-def test_podsecurity_restricted_takes_every_pod(releases: Releases, name: str) -> None:
+def test_podsecurity_restricted_takes_every_pod(trial: Releases, name: str) -> None:
     spec = {**deepcopy(rendered().pods()[name]), "serviceAccountName": "default"}
     spec.pop("topologySpreadConstraints", None)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
-    releases.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod))
+    trial.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod))
     spec["containers"][0] = {**spec["containers"][0], "securityContext": {}}
-    refused = releases.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod), check=False)
+    refused = trial.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(pod), check=False)
     assert "violates PodSecurity" in refused.said
 
 
@@ -117,17 +117,16 @@ def test_podsecurity_restricted_takes_every_pod(releases: Releases, name: str) -
     ],
 )
 def test_the_definitions_of_others_refuse_what_is_wrong(
-    releases: Releases, kind: str, path: str, wrong: Any, sentence: str
+    trial: Releases, kind: str, path: str, wrong: Any, sentence: str
 ) -> None:
     """What the matrix proves, it proves since the API server would have said no."""
-    item = moved(deepcopy(rendered(merged(MONITORS, ROUTE))[kind]), releases)
-    releases.kubectl("apply", *STRICT, text=yaml.safe_dump(item))
+    item = moved(deepcopy(rendered(merged(MONITORS, ROUTE))[kind]), trial)
     *way, last = path.split("/")
     at: Any = item["spec"]
     for part in way:
         at = at[int(part)] if isinstance(at, list) else at[part]
     at[last] = wrong
-    refused = releases.kubectl("apply", *STRICT, text=yaml.safe_dump(item), check=False)
+    refused = trial.kubectl("apply", *STRICT, text=yaml.safe_dump(item), check=False)
     assert sentence in refused.said
 
 

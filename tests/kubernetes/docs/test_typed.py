@@ -1,4 +1,4 @@
-"""The pages from end to end, as a person types them on `make cluster`: install, use, change a key, uninstall.
+"""The pages as a person types them on `make cluster`: install, use, change a key, upgrade, uninstall.
 
 One story, since each chapter stands on the one before.
 """
@@ -21,6 +21,7 @@ NEW_KEY = "whsec_dGhlLWtleS1hZnRlci10aGUtcm90YXRpb24taW4tdGhlLXRlc3Q="
 CLEAR = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+@pytest.mark.slow
 def test_the_pages_can_be_typed_from_end_to_end(helm: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cluster"
     with PersonsCluster(folder) as cluster:
@@ -29,6 +30,7 @@ def test_the_pages_can_be_typed_from_end_to_end(helm: Path, tmp_path: Path) -> N
         an_event_becomes_a_row(cluster)
         a_changed_secret_is_followed(cluster)
         pods_are_as_kubectl_expects_them(cluster)
+        upgrade_and_back(cluster)
         uninstall(cluster)
         api_server = cluster.said_by("kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}'")
     assert sorted(path.name for path in folder.iterdir()) == ["bin", "lock"]
@@ -120,6 +122,8 @@ def a_changed_secret_is_followed(cluster: PersonsCluster) -> None:
 
 
 def pods_are_as_kubectl_expects_them(cluster: PersonsCluster) -> None:
+    first_look, *_ = blocks("troubleshooting.md")
+    assert '"message": "run"' in cluster.said_by(first_look)
     assert '"message": "ready"' in cluster.said_by("kubectl nexus logs --component webhook")
     assert len(cluster.said_by("kubectl logs deployment/nexus-auth-operator --tail 1").splitlines()) == 2
     said, failed = cluster.typed("kubectl exec deployment/nexus-auth-webhook -- true")
@@ -132,6 +136,13 @@ def pods_are_as_kubectl_expects_them(cluster: PersonsCluster) -> None:
     cluster.said_by("kubectl delete pod -l app.kubernetes.io/component=webhook")
     cluster.said_by("kubectl rollout status deployment/nexus-auth-webhook --timeout=50s")
     assert not set(webhook_pods(cluster)) & set(before)
+
+
+def upgrade_and_back(cluster: PersonsCluster) -> None:
+    upgrade, rollback, _ = blocks("upgrade.md")
+    assert "STATUS: deployed" in cluster.said_by(upgrade)
+    assert "Rollback was a success" in cluster.said_by(rollback)
+    assert '"revision":"3"' in cluster.said_by("helm list -o json")
 
 
 def uninstall(cluster: PersonsCluster) -> None:

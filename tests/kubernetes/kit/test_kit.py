@@ -101,9 +101,9 @@ def test_a_folder_of_binaries_is_taken_before_our_own(tmp_path: Path, monkeypatc
         find_binary("etcd")
     (tmp_path / "etcd").touch(mode=0o755)
     assert find_binary("etcd") == tmp_path / "etcd"
-    assert binaries.missing() == ["kube-apiserver", "kube-controller-manager", "helm", "definitions"]
+    assert binaries.missing() == ["kube-apiserver", "kube-controller-manager", "helm", "helm3", "definitions"]
     monkeypatch.setenv("PATH", str(tmp_path))
-    said = "no kube-apiserver, kube-controller-manager, helm, definitions: there is no Go"
+    said = "no kube-apiserver, kube-controller-manager, helm, helm3, definitions: there is no Go"
     assert str(binaries.why_missing()).startswith(said)
 
 
@@ -126,7 +126,7 @@ def test_two_builds_at_once_build_once(tmp_path: Path) -> None:
     said = b"".join(each.communicate()[0] for each in both).decode()
     assert [each.returncode for each in both] == [0, 0]
     calls = (tmp_path / "calls").read_text().splitlines()
-    made = ["v3", "kube-apiserver", "kube-controller-manager", "helm", "prometheus-operator", "gateway-api"]
+    made = ["v3", "kube-apiserver", "kube-controller-manager", "helm", "helm", "prometheus-operator", "gateway-api"]
     assert [call.rpartition("/")[2] for call in calls] == made
     assert said.count("made helm in") == 1
     assert not list((tmp_path / "cache").glob("**/unfinished-*"))

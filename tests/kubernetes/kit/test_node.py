@@ -5,6 +5,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,24 @@ def test_who_dies_is_started_again_and_what_it_said_is_kept(node: Cluster) -> No
     node.admin.call("DELETE", f"{PODS}/again")
 
 
+def test_logs_can_be_followed_to_the_end(node: Cluster, tmp_path: Path) -> None:
+    wanted = tmp_path / "wanted"
+    program = f"""
+import os, time
+print('first', flush=True)
+while not os.path.exists({str(wanted)!r}): time.sleep(0.01)
+print('last')
+"""
+    pod(node.admin, "talks", program)
+    until_phase(node.admin, "talks", "Running")
+    with ThreadPoolExecutor() as threads:
+        whole = threads.submit(node.admin.call, "GET", f"{PODS}/talks/log?follow=true")
+        until(lambda: log(node.admin, "talks") == "first", what="its first line")
+        wanted.touch()
+        assert whole.result() == "first\nlast\n"
+    assert node.admin.call("GET", f"{PODS}/talks/log?tailLines=1") == "last\n"
+
+
 def test_its_end_is_a_pause_then_sigterm_then_grace(node: Cluster, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     program = f"""
@@ -128,6 +147,30 @@ def test_a_secret_that_is_missing_is_named_and_waited_for(node: Cluster) -> None
     node.admin.call("POST", SECRETS, {"metadata": {"name": "late"}, "stringData": {"key": "value"}})
     until_phase(node.admin, "waits", "Succeeded")
     assert log(node.admin, "waits") == f"value waits {status(node.admin, 'waits')['podIP']}"
+
+
+def test_what_is_mounted_stays_when_its_secret_goes(node: Cluster) -> None:
+    """And the others are followed on."""
+    for name in ("goes", "stays"):
+        node.admin.call("POST", SECRETS, {"metadata": {"name": name}, "stringData": {"key": "before"}})
+    program = """
+import os, time
+def read(name): return open(os.environ[name]).read()
+while read('STAYS') == 'before': time.sleep(0.01)
+print(read('GOES'), read('STAYS'))
+"""
+    own = {
+        "env": [{"name": name.upper(), "value": f"/keys/{name}/key"} for name in ("goes", "stays")],
+        "volumeMounts": [{"name": name, "mountPath": f"/keys/{name}"} for name in ("goes", "stays")],
+    }
+    volumes = [{"name": name, "secret": {"secretName": name}} for name in ("goes", "stays")]
+    pod(node.admin, "keeps", program, container=own, volumes=volumes)
+    until_phase(node.admin, "keeps", "Running")
+    node.admin.call("DELETE", f"{SECRETS}/goes")
+    merge = "application/merge-patch+json"
+    node.admin.call("PATCH", f"{SECRETS}/stays", {"stringData": {"key": "after"}}, content=merge)
+    until_phase(node.admin, "keeps", "Succeeded")
+    assert log(node.admin, "keeps") == "before after"
 
 
 def test_a_port_that_another_program_has_is_said(node: Cluster) -> None:

@@ -50,6 +50,11 @@ async def own_token(kube: Kube, *, watch: list[str]) -> str:
         await kube.call("POST", path, document)
         if document["kind"] == "ServiceAccount":
             account = document["metadata"]["name"]
+    return await token_of(kube, account)
+
+
+async def token_of(kube: Kube, account: str) -> str:
+    """A new token of a service account."""
     request = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",

@@ -27,10 +27,12 @@ class Rule:
 
 @dataclass
 class Proxy:
-    """Plain HTTP on loopback; usable as an async context manager."""
+    """On loopback, plain HTTP unless it has a certificate; usable as an async context manager."""
 
     admins: Path
     """The administrator's kubeconfig: where the server is."""
+    certificate: Path | None = None
+    """The API server's own, its key beside it."""
     rules: list[Rule] = field(default_factory=list)
     stalls: bool = False
     """Watches stay open and bring nothing more; what they would have brought is lost."""
@@ -51,8 +53,13 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        tls = None
+        if self.certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(self.certificate, self.certificate.with_suffix(".key"))
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls).start()
+        self.port = int(self._runner.addresses[0][1])
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         return self
 
     async def __aexit__(

@@ -1,5 +1,7 @@
 """Each row of bad input, both ways: the cause brings a condition with a sentence, and goes with it."""
 
+import copy
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from devtools.clerk_emulator import ApiFault
 from devtools.postgres import create_database, create_logins, drop_database
 from nexus_auth.store.migrations import migrate, rollback
 from tests.kubernetes.operator.conftest import NAME, Stage
-from tests.kubernetes.operator.kube import INSTANCES, SYNCS, condition_of
+from tests.kubernetes.operator.kube import INSTANCES, SYNCS, Kube, condition_of
 from tests.process import until
 
 
@@ -168,6 +170,57 @@ async def test_an_interval_that_makes_no_sense_is_refused_at_once(stage: Stage) 
     assert refused.value.status == 422
 
 
+async def test_a_spec_that_a_laxer_definition_let_through(stage: Stage, lax_definitions: None) -> None:
+    async with stage.operator():
+        await stage.all(interval="2h", fullSweepInterval="1h")
+        ready = await stage.kube.condition(NAME, "Ready", "False", reason="InvalidSpec")
+        assert "spec.fullSweepInterval: must not be shorter than interval: correct the spec" in ready["message"]
+        await stage.kube.condition(NAME, "Stalled", "True", reason="InvalidSpec")
+        await stage.kube.patch(SYNCS, NAME, {"spec": {"fullSweepInterval": "3h"}})
+        await stage.ready()
+        await stage.kube.condition(NAME, "Stalled", None)
+        await stage.kube.patch(SYNCS, NAME, {"spec": {"interval": "5h"}})
+        await stage.kube.condition(NAME, "Ready", "False", reason="InvalidSpec")
+
+
+@pytest.fixture
+async def lax_definitions(kube: Kube) -> AsyncIterator[None]:
+    """Custom resources without a rule about intervals, as an older release's may be; the present ones at the end."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/clerksyncs.nexus-auth.dev"
+    schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations"
+    definition = await kube.call("GET", path)
+    definition["metadata"] = {"name": definition["metadata"]["name"]}
+    lax = copy.deepcopy(definition)
+    of: Any = lax
+    *way, last = schema.strip("/").split("/")
+    for step in way:
+        of = of[int(step) if step.isdecimal() else step]
+    del of[last]
+    spec = {"instanceRef": {"name": "none"}, "database": {"secretRef": {"name": "none"}}}
+    spec |= {"interval": "2h", "fullSweepInterval": "1h"}
+
+    async def accepts() -> bool:
+        try:
+            await kube.create(SYNCS, "probe", spec=spec)
+        except ApiException as error:
+            if error.status != 422:
+                raise
+            return False
+        await kube.delete(SYNCS, "probe")
+        return True
+
+    async def refuses() -> bool:
+        return not await accepts()
+
+    await kube.call("PATCH", path, {"spec": lax["spec"]}, merge=True)
+    await until(accepts, what=lambda: "a definition that is lax")
+    try:
+        yield
+    finally:
+        await kube.call("PATCH", path, {"spec": definition["spec"]}, merge=True)
+        await until(refuses, what=lambda: "the definition as it was")
+
+
 async def test_a_sync_that_keeps_nothing_is_refused_at_once(stage: Stage) -> None:
     with pytest.raises(ApiException, match="none is enabled") as refused:
         await stage.sync(resources=[{"name": "users", "enabled": False}])
@@ -186,6 +239,21 @@ async def test_two_syncs_that_keep_the_same_rows(stage: Stage) -> None:
         await stage.kube.delete(SYNCS, NAME)
         await stage.ready("younger")
         await stage.kube.condition("younger", "Stalled", None)
+
+
+async def test_two_names_of_one_database(stage: Stage) -> None:
+    url = stage.database.url("reconciler")
+    assert "@127.0.0.1:" in url
+    async with stage.operator():
+        await stage.all()
+        await stage.ready()
+        await stage.kube.secret("alias", url=url.replace("@127.0.0.1:", "@localhost:"))
+        await stage.sync("younger", database={"secretRef": {"name": "alias"}})
+        await stage.kube.condition("younger", "Ready", "False", reason="Conflict")
+        await stage.instance("second", stateDatabase={"secretRef": {"name": "alias"}})
+        await stage.kube.condition("second", "Ready", "True", plural=INSTANCES)
+        await stage.kube.delete(SYNCS, NAME)
+        await stage.ready("younger")
 
 
 async def test_a_budget_that_lies_in_two_databases(stage: Stage) -> None:

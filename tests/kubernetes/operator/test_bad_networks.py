@@ -1,5 +1,7 @@
 """The API server goes away, falls silent, forgets, refuses: the operator goes on as soon as it can."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,8 +11,8 @@ import pytest
 import yaml
 
 from tests.kubernetes.operator.conftest import NAME, Stage
-from tests.kubernetes.operator.kube import SYNCS
-from tests.kubernetes.operator.process import Operator, write_kubeconfig
+from tests.kubernetes.operator.kube import INSTANCES, SYNCS
+from tests.kubernetes.operator.process import Operator, token_of, write_kubeconfig
 from tests.kubernetes.operator.proxy import Proxy, is_status, is_watch
 from tests.process import until
 
@@ -76,6 +78,41 @@ async def test_a_token_that_is_refused_for_a_while(stage: Stage, admins: Path) -
         proxy.rules.clear()
         await stage.requested("after 401")
         assert operator.process.returncode is None
+
+
+async def test_a_service_accounts_token_that_was_replaced_in_its_file(stage: Stage, api_server: Any) -> None:
+    """As a kubelet does it: another token in the same file, and sooner or later the former one is refused."""
+    former = yaml.safe_load(stage.kubeconfig.read_text())["users"][0]["user"]["token"]
+    account = stage.folder / "account"
+    account.mkdir()
+    (account / "ca.crt").write_bytes(api_server.ca.read_bytes())
+    (account / "token").write_text(former)
+    async with Proxy(Path(api_server.kubeconfig), certificate=api_server.ca) as proxy:
+        pod = {
+            "NEXUS_AUTH_SERVICE_ACCOUNT_DIR": str(account),
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": str(proxy.port),
+        }
+        async with stage.operator(kubeconfig=Path("/nowhere"), **pod) as operator:
+            await stage.all()
+            await stage.ready()
+            token = await token_of(stage.kube, _account_of(former))
+            assert token != former
+            (account / "token").write_text(token)
+            refused = proxy.refuse(401, matches=lambda request: former in request.headers.get("Authorization", ""))
+            proxy.cut()
+            await stage.requested("by the new one")
+            assert refused.used > 0
+            await stage.kube.secret("clerk", secret_key="sk_test_another")  # watched with the new one, too
+            await stage.kube.condition(NAME, "Ready", "False", plural=INSTANCES)
+            assert operator.log.read_text().count('"leading"') == 1
+
+
+def _account_of(token: str) -> str:
+    """Which service account a token is of: its subject's last word."""
+    payload = token.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return str(claims["sub"]).rpartition(":")[2]
 
 
 async def test_writes_of_the_status_that_conflict(stage: Stage, admins: Path) -> None:
