@@ -108,6 +108,7 @@ def test_hooks_come_in_the_right_order() -> None:
         assert annotations["meta.helm.sh/release-namespace"] == "auth"
 
 
+@pytest.mark.kubernetes
 def test_objects_of_kinds_that_the_cluster_knows_are_no_hooks() -> None:
     kinds = [f"nexus-auth.dev/v1alpha1/{kind}" for kind in ("ClerkInstance", "ClerkSync")]
     objects = rendered({"clerkInstance": {"create": True}, "clerkSync": {"create": True}}, apis=kinds)
