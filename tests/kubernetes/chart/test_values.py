@@ -11,7 +11,7 @@ from services.reconciler.leading import CONNECTIONS, STATE_CONNECTIONS
 from services.reconciler.operator.agenda import LOOKS_AT_ONCE
 from services.webhook.__main__ import SPARE_CONNECTIONS
 from tests.kubernetes.chart.rendering import BASE, CHART, Refused, merged, nested, rendered
-from tests.kubernetes.chart.table import AS_GIVEN, GONE, MONITORING, TABLE
+from tests.kubernetes.chart.table import ABSENT, AS_GIVEN, GONE, MONITORING, TABLE
 
 
 def test_every_documented_value_is_in_the_table() -> None:
@@ -32,13 +32,18 @@ def test_a_value_is_found_again_in_the_release(name: str) -> None:
         assert row.where not in objects
         assert row.where in rendered(row.given, apis=row.apis)
         return
+    if row.shows is ABSENT:
+        assert rendered(row.given, apis=row.apis).at(row.where)
+        with pytest.raises(KeyError):
+            objects.at(row.where)
+        return
     wanted = row.value if row.shows is AS_GIVEN else row.shows
     assert objects.at(row.where) == wanted
     try:
         default = rendered(row.given, apis=row.apis).at(row.where)
     except (KeyError, StopIteration, IndexError, Refused):
         return
-    assert default != wanted or name == "crds.keep", "the table's value is the default: it shows nothing"
+    assert default != wanted, "the table's value is the default: it shows nothing"
 
 
 @pytest.mark.parametrize(
@@ -80,9 +85,16 @@ def test_a_component_that_is_off_asks_for_nothing() -> None:
     assert "Migrations are off" in objects.notes
 
 
-@pytest.mark.parametrize(("values", "there"), [({}, True), ({"webhook": {"replicas": 1}}, False)])
-def test_a_single_pod_has_no_disruption_budget(values: dict[str, Any], there: bool) -> None:
-    assert ("PodDisruptionBudget/webhook" in rendered(values)) is there
+@pytest.mark.parametrize("component", ["webhook", "operator"])
+def test_a_single_pod_has_no_disruption_budget(component: str) -> None:
+    assert f"PodDisruptionBudget/{component}" in rendered()
+    assert f"PodDisruptionBudget/{component}" not in rendered({component: {"replicas": 1}})
+
+
+def test_with_autoscaling_its_least_number_decides_on_a_disruption_budget() -> None:
+    scaled = {"webhook": {"replicas": 1, "autoscaling": {"enabled": True, "minReplicas": 2}}}
+    assert "PodDisruptionBudget/webhook" in rendered(scaled)
+    assert "PodDisruptionBudget/webhook" not in rendered(merged(scaled, nested("webhook.autoscaling.minReplicas", 1)))
 
 
 @pytest.mark.kubernetes
@@ -106,14 +118,6 @@ def test_on_openshift_numeric_users_are_left_out_without_being_asked() -> None:
     assert kept.at("Deployment/webhook:spec/template/spec/securityContext/runAsUser") == 10001
 
 
-def test_crds_are_kept_unless_they_should_not_be() -> None:
-    keep = "helm.sh/resource-policy"
-    kept = [item for item in rendered().all if item["kind"] == "CustomResourceDefinition"]
-    assert [item["metadata"]["annotations"][keep] for item in kept] == ["keep", "keep"]
-    going = [item for item in rendered({"crds": {"keep": False}}).all if item["kind"] == "CustomResourceDefinition"]
-    assert [keep in item["metadata"].get("annotations", {}) for item in going] == [False, False]
-
-
 def test_crds_are_the_ones_of_the_repository() -> None:
     for file in sorted((CHART.parents[2] / "crds").glob("*.yaml")):
         document = yaml.safe_load(file.read_text())
@@ -124,6 +128,7 @@ def test_notes_say_what_comes_next() -> None:
     notes = rendered().notes
     assert "helm test rel --namespace auth" in notes
     assert "kubectl explain clerksync.spec" in notes
+    assert "kubectl nexus status --namespace auth" in notes
     assert "nothing outside the cluster reaches it yet" in notes
     assert "Migrations are off" not in notes
     assert "WARNING" not in notes
