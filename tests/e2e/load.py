@@ -20,7 +20,7 @@ AGAIN_SECONDS = 0.2
 """Svix waits at least 5 s; a test that delivers again sooner asks more of the service."""
 GIVE_UP_SECONDS = 60.0
 PORTS = itertools.count(10_000)
-"""Of clients, none used twice: for two minutes a node leads a port that it has seen to the same pod again, be it dead."""
+"""Of clients, none twice: for two minutes a node leads a port that it has seen to the same pod again, be it dead."""
 SETTLED = 100
 """Answers in a row: with one dead endpoint of three, a chance of one in 10^17 to see none."""
 
