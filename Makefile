@@ -57,7 +57,7 @@ clean: ## remove .venv and all data of this checkout
 requirements: install ## pin again what pyproject.toml asks for (ARGS=--upgrade: the newest)
 	@devtools/pin $(ARGS)
 
-chart-docs: install ## write the table of values in the chart's README
+chart-docs: install ## write what values.yaml says into the chart's README and schema
 	@$(PY) -m devtools.chart
 
 checksums: install ## note the migrations' checksums, write their copies for Supabase

@@ -1,4 +1,4 @@
-"""Writes the chart README's table from values.yaml: `python -m devtools.chart`, with `--check` only compares.
+"""Writes README table and schema descriptions from values.yaml: `python -m devtools.chart`; `--check` only compares.
 
 A value is explained where it is set, in a comment that begins with `# --`. A value without one is an error: it would
 be in the table without a word, or not at all.
@@ -8,7 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from devtools.chart.values import Value, read_values
+from devtools.chart.schema import Unmatched, described
+from devtools.chart.values import Undocumented, Value, read_values
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "nexus-auth"
 BEGIN, END = "<!-- values: written by `make chart-docs` -->", "<!-- end of values -->"
@@ -35,15 +36,27 @@ def readme(chart: Path) -> str:
     return f"{before}{BEGIN}\n\n{written}\n\n{END}{after}"
 
 
+def written(chart: Path) -> dict[Path, str]:
+    """What the files should hold."""
+    values = read_values((chart / "values.yaml").read_text("utf-8"))
+    schema = chart / "values.schema.json"
+    return {chart / "README.md": readme(chart), schema: described(schema.read_text("utf-8"), values)}
+
+
 def main(*arguments: str, chart: Path = CHART) -> int:
     """Writes, or with --check says what differs."""
-    wanted, file = readme(chart), chart / "README.md"
+    try:
+        wanted = written(chart)
+    except (Undocumented, Unmatched) as error:
+        print(error, file=sys.stderr)
+        return 1
+    differing = [file for file, text in wanted.items() if file.read_text("utf-8") != text]
     if "--check" in arguments:
-        if file.read_text("utf-8") != wanted:
-            print("deploy/helm/nexus-auth/README.md is not what values.yaml says: make chart-docs", file=sys.stderr)
-            return 1
-        return 0
-    file.write_text(wanted, "utf-8")
+        for file in differing:
+            print(f"{file.name} of the chart is not what values.yaml says: make chart-docs", file=sys.stderr)
+        return 1 if differing else 0
+    for file in differing:
+        file.write_text(wanted[file], "utf-8")
     return 0
 
 

@@ -1,6 +1,9 @@
 """Clerk as a sender under load: delivers, and delivers again whatever was not acknowledged, as Svix does."""
 
 import asyncio
+import errno
+import itertools
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,8 +19,30 @@ from tests.events import Signed, event, user
 AGAIN_SECONDS = 0.2
 """Svix waits at least 5 s; a test that delivers again sooner asks more of the service."""
 GIVE_UP_SECONDS = 60.0
+PORTS = itertools.count(10_000)
+"""Of clients, none twice: for two minutes a node leads a port that it has seen to the same pod again, be it dead."""
 SETTLED = 100
 """Answers in a row: with one dead endpoint of three, a chance of one in 10^17 to see none."""
+
+
+def own_port(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket on a port that no connection of this session had."""
+    made = socket.socket(address[0], socket.SOCK_STREAM)
+    for port in PORTS:
+        try:
+            made.bind(("", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                made.close()
+                raise
+        else:
+            break
+    return made
+
+
+def each_alone() -> aiohttp.TCPConnector:
+    """A connection for each delivery: what a load balancer with many clients sees."""
+    return aiohttp.TCPConnector(force_close=True, socket_factory=own_port)
 
 
 @dataclass
@@ -43,10 +68,7 @@ class Load:
 
     async def send(self, senders: int) -> None:
         """Sends until `stop`; every event until it is acknowledged."""
-        # A connection for each delivery: what a load balancer with many clients sees.
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=15)
-        ) as session:
+        async with aiohttp.ClientSession(connector=each_alone(), timeout=aiohttp.ClientTimeout(total=15)) as session:
             await asyncio.gather(*(self._one_sender(session, number) for number in range(senders)))
 
     def stop(self) -> None:
@@ -60,7 +82,7 @@ class Load:
         """
         async with (
             asyncio.timeout(GIVE_UP_SECONDS),
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+            aiohttp.ClientSession(connector=each_alone()) as session,
         ):
             in_a_row = 0
             while in_a_row < SETTLED:
@@ -116,10 +138,10 @@ class Load:
         """Deliveries that had no answer at all: to Svix, an endpoint that is down."""
         return sum(count for answer, count in self.answers.items() if not answer.isdigit())
 
-    def others(self) -> list[str]:
-        """Every answer that is neither 204 nor 503."""
+    def others(self) -> str:
+        """Every answer that is neither 204 nor 503, with the errors' own words; nothing where there was none."""
         strange = [f"{count} x {answer}" for answer, count in self.answers.items() if answer not in ("204", "503")]
-        return strange and [*strange, *self.errors]
+        return "\n".join([*strange, *self.errors]) if strange else ""
 
 
 @asynccontextmanager

@@ -10,6 +10,8 @@ from typing import Any
 AS_GIVEN = object()
 GONE = object()
 """The object is not there."""
+ABSENT = object()
+"""The object is there without it."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ TABLE: dict[str, Row] = {
     "image.pullPolicy": Row("Always", f"{WEBHOOK}:{POD}/containers/0/imagePullPolicy"),
     "imagePullSecrets": Row([{"name": "pull"}], f"{JOB}:{POD}/imagePullSecrets"),
     "crds.enabled": Row(False, CRD, GONE),
-    "crds.keep": Row(False, f"{CRD}:metadata/labels/app.kubernetes.io~1component", "crds"),
+    "crds.keep": Row(False, f"{CRD}:metadata/annotations/helm.sh~1resource-policy", ABSENT),
     "crds.annotations": Row({"n": "1"}, f"{CRD}:metadata/annotations/n", "1"),
     "rolePrefix": Row("other_", env(JOB, "NEXUS_AUTH_ROLE_PREFIX")),
     "bindAddress": Row("::", env(WEBHOOK, "NEXUS_AUTH_HOST")),

@@ -1,4 +1,4 @@
-"""What holds for every pod whatever the values, and the rights that people and the operator get."""
+"""What holds for every object and pod whatever the values, and the rights that people and the operator get."""
 
 from typing import Any
 
@@ -27,6 +27,76 @@ def test_every_pod_is_restricted(name: str) -> None:
         assert inner["capabilities"] == {"drop": ["ALL"]}
         assert container["resources"]["limits"]["memory"]
     assert pod.get("hostNetwork") is None
+
+
+@pytest.mark.parametrize("name", sorted(PODS - {"Pod/test"}))
+def test_a_read_only_root_has_a_place_for_temporary_files(name: str) -> None:
+    pod = rendered().pods()[name]
+    assert {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}} in pod["volumes"]
+    for container in pod["containers"]:
+        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+
+
+def test_every_object_has_the_labels_that_people_look_for() -> None:
+    everything = {
+        "networkPolicy": {"enabled": True},
+        "clerkInstance": {"create": True},
+        "clerkSync": {"create": True},
+        "webhook": {
+            "autoscaling": {"enabled": True},
+            "ingress": {"enabled": True, "host": "a.example"},
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "gate"}]},
+        },
+        "metrics": {of: {"enabled": True, "renderMode": "alwaysRender"} for of in ("serviceMonitor", "podMonitor")},
+    }
+    objects = rendered(everything)
+    assert {"Ingress/webhook", "HTTPRoute/webhook", "PodMonitor/operator"} < objects.names()
+    for item in objects.all:
+        labels = item["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == labels["app.kubernetes.io/part-of"] == "nexus-auth"
+        assert labels["app.kubernetes.io/instance"] == "rel"
+        assert labels["app.kubernetes.io/component"]
+        assert labels["app.kubernetes.io/version"] == "0.1.0"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert labels["helm.sh/chart"] == "nexus-auth-0.1.0"
+
+
+def test_selectors_find_the_pods_of_their_component_and_of_no_other() -> None:
+    objects = rendered({"networkPolicy": {"enabled": True}})
+    pods = {name: objects.at(f"Deployment/{name}:spec/template/metadata/labels") for name in ("webhook", "operator")}
+    for name, other in (("webhook", "operator"), ("operator", "webhook")):
+        for where in (f"Deployment/{name}:spec/selector", f"PodDisruptionBudget/{name}:spec/selector"):
+            selector = objects.at(f"{where}/matchLabels").items()
+            assert selector <= pods[name].items()
+            assert not selector <= pods[other].items()
+        policy = objects.at(f"NetworkPolicy/{name}:spec/podSelector/matchLabels").items()
+        assert policy <= pods[name].items()
+        assert not policy <= pods[other].items()
+    spread = objects.at("Deployment/webhook:spec/template/spec/topologySpreadConstraints")
+    assert [each["topologyKey"] for each in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    for each in spread:
+        assert each["labelSelector"]["matchLabels"].items() <= pods["webhook"].items()
+
+
+def test_each_component_reaches_what_it_needs_and_nothing_else() -> None:
+    objects = rendered({"networkPolicy": {"enabled": True}})
+    reached = {}
+    for name in ("webhook", "operator", "migrations"):
+        egress = objects.at(f"NetworkPolicy/{name}:spec/egress")
+        reached[name] = {f"{port['port']}/{port['protocol']}" for rule in egress for port in rule["ports"]}
+        assert "Egress" in objects.at(f"NetworkPolicy/{name}:spec/policyTypes")
+    names = {"53/UDP", "53/TCP"}
+    assert reached["webhook"] == {*names, "5432/TCP", "443/TCP"}
+    assert reached["operator"] == {*names, "5432/TCP", "443/TCP", "6443/TCP"}
+    assert reached["migrations"] == {*names, "5432/TCP"}
+    assert "ingress" not in objects["NetworkPolicy/migrations"]["spec"]
+
+
+@pytest.mark.parametrize("name", sorted(PODS - {"Pod/test", "Job/migrations"}))
+def test_probes_are_on_and_liveness_does_not_ask_the_database(name: str) -> None:
+    (container,) = rendered().pods()[name]["containers"]
+    paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
+    assert paths == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
 
 
 @pytest.mark.parametrize("name", sorted(PODS))
@@ -108,6 +178,7 @@ def test_hooks_come_in_the_right_order() -> None:
         assert annotations["meta.helm.sh/release-namespace"] == "auth"
 
 
+@pytest.mark.kubernetes
 def test_objects_of_kinds_that_the_cluster_knows_are_no_hooks() -> None:
     kinds = [f"nexus-auth.dev/v1alpha1/{kind}" for kind in ("ClerkInstance", "ClerkSync")]
     objects = rendered({"clerkInstance": {"create": True}, "clerkSync": {"create": True}}, apis=kinds)
