@@ -24,8 +24,10 @@ def test_install_upgrade_rollback_and_uninstall(releases: Releases) -> None:
     assert releases.get("clerksync", NAME)["spec"]["interval"] == "7m"
     releases.upgrade(merged(OBJECTS, {"clerkSync": {"spec": {"interval": "8m"}}}))
     assert releases.get("clerksync", NAME)["spec"]["interval"] == "8m"
+    releases.helm("rollback", RELEASE, "2")
+    assert releases.get("clerksync", NAME)["spec"]["interval"] == "7m"
     releases.helm("rollback", RELEASE, "1")
-    assert releases.there("clerksync", NAME)
+    assert releases.get("clerksync", NAME)["spec"]["interval"] == "7m", "it was a hook then"
     assert releases.get("deployment", f"{NAME}-webhook")["spec"]["replicas"] == 2
     said = releases.helm("uninstall", RELEASE).said
     assert "CustomResourceDefinition" in said
@@ -48,6 +50,7 @@ def test_with_helm_3_objects_come_by_an_upgrade_and_follow_all_later_ones(releas
     helm3.upgrade(merged(OBJECTS, {"webhook": {"replicas": 5}, "clerkSync": {"spec": {"interval": "7m"}}}))
     assert releases.get("clerksync", NAME)["spec"]["interval"] == "7m"
     helm3.helm("rollback", RELEASE, "2")
+    assert releases.get("clerksync", NAME)["spec"]["interval"] == "10m"
     assert releases.get("deployment", f"{NAME}-webhook")["spec"]["replicas"] == 2
     helm3.helm("uninstall", RELEASE)
     assert releases.there("clerksync", NAME)

@@ -52,6 +52,8 @@ def test_every_object_has_the_labels_that_people_look_for() -> None:
     objects = rendered(everything)
     assert {"Ingress/webhook", "HTTPRoute/webhook", "PodMonitor/operator"} < objects.names()
     for item in objects.all:
+        everywhere = item["kind"] in ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition")
+        assert ("namespace" in item["metadata"]) is not everywhere
         labels = item["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == labels["app.kubernetes.io/part-of"] == "nexus-auth"
         assert labels["app.kubernetes.io/instance"] == "rel"
