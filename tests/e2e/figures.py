@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from tests.e2e.load import Load
 
-LOAD = ("under load", "events", "sent", "204", "503", "no answer", "sent again", "stored")
+LOAD = ("under load", "events", "sent", "204", "503", "no answer", "sent again", "rows")
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import aiohttp
 
 from tests.e2e.world import World
-from tests.events import Signed, event
+from tests.events import Signed, event, user
 
 AGAIN_SECONDS = 0.2
 """Svix waits at least 5 s; a test that delivers again sooner asks more of the service."""
@@ -96,9 +96,7 @@ class Load:
         number = 0
         while not self._stop.is_set():
             number += 1
-            # Kept, and no row that a sweep would miss at Clerk: thousands of those would park the next one.
-            session_id = f"sess_{self.prefix}{sender}x{number}"
-            body = event("session.created", {"object": "session", "id": session_id}, instance_id=self.instance)
+            body = event("user.created", user(f"user_{self.prefix}{sender}x{number}"), instance_id=self.instance)
             await self._deliver(session, Signed(body))
             await asyncio.sleep(self.pause)
 
@@ -162,10 +160,12 @@ async def under_load(load: Load, *, senders: int = 4) -> AsyncIterator[Load]:
 
 
 async def nothing_lost(load: Load, world: World) -> int:
-    """Every acknowledged event is in the inbox, and every event was acknowledged; answers how many."""
+    """Every acknowledged event is in the inbox and became a row, and every event was acknowledged; answers the rows."""
     stored = await world.value(
         "select count(*) from clerk_private.inbox_seen where svix_id = any ($1::text[])", sorted(load.acknowledged)
     )
     assert stored == len(load.acknowledged) > 50
+    rows = await world.value("select count(*) from clerk.users where starts_with(id, 'user_' || $1)", load.prefix)
+    assert rows == len(load.acknowledged)
     assert load.lost == set()
-    return int(stored)
+    return int(rows)
