@@ -176,16 +176,6 @@ def test_hooks_come_in_the_right_order() -> None:
     for name in ("ClerkInstance/rel-nexus-auth", "ClerkSync/rel-nexus-auth"):
         annotations = objects[name]["metadata"]["annotations"]
         assert annotations["helm.sh/hook-delete-policy"] == "hook-failed"
-        assert annotations["meta.helm.sh/release-name"] == "rel"
-        assert annotations["meta.helm.sh/release-namespace"] == "auth"
-
-
-@pytest.mark.kubernetes
-def test_objects_of_kinds_that_the_cluster_knows_are_no_hooks() -> None:
-    kinds = [f"nexus-auth.dev/v1alpha1/{kind}" for kind in ("ClerkInstance", "ClerkSync")]
-    objects = rendered({"clerkInstance": {"create": True}, "clerkSync": {"create": True}}, apis=kinds)
-    for name in ("ClerkInstance/rel-nexus-auth", "ClerkSync/rel-nexus-auth"):
-        assert objects[name]["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
 def test_without_a_pause_before_the_stop_there_is_no_hook() -> None:
