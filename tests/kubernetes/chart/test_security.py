@@ -94,6 +94,22 @@ def test_each_component_reaches_what_it_needs_and_nothing_else() -> None:
     assert "ingress" not in objects["NetworkPolicy/migrations"]["spec"]
 
 
+def test_who_may_reach_which_port_is_said_for_each() -> None:
+    def reach(**policy: Any) -> dict[str, dict[str, Any]]:
+        objects = rendered({"networkPolicy": {"enabled": True, **policy}})
+        return {
+            name: {
+                rule["ports"][0]["port"]: rule.get("from") for rule in objects.at(f"NetworkPolicy/{name}:spec/ingress")
+            }
+            for name in ("webhook", "operator")
+        }
+
+    some, others = [{"podSelector": {"matchLabels": {"a": "b"}}}], [{"namespaceSelector": {}}]
+    assert reach() == {"webhook": {"http": None, "health": None}, "operator": {"health": None}}
+    narrow = reach(webhookFrom=some, metricsFrom=others)
+    assert narrow == {"webhook": {"http": some, "health": others}, "operator": {"health": others}}
+
+
 @pytest.mark.parametrize("name", sorted(PODS - {"Pod/test", "Job/migrations"}))
 def test_probes_are_on_and_liveness_does_not_ask_the_database(name: str) -> None:
     (container,) = rendered().pods()[name]["containers"]
