@@ -55,10 +55,17 @@ class Releases:
         return self.helm("install", name, str(chart), values=values, check=check)
 
     def upgrade(
-        self, values: Mapping[str, Any] = {}, *, name: str = RELEASE, check: bool = True, chart: Path = CHART
+        self,
+        values: Mapping[str, Any] = {},
+        *,
+        name: str = RELEASE,
+        check: bool = True,
+        chart: Path = CHART,
+        waiting: bool = False,
     ) -> Ran:
-        """helm upgrade."""
-        return self.helm("upgrade", name, str(chart), values=values, check=check)
+        """helm upgrade; `waiting`: as people and CI do it, until all is ready."""
+        more = ["--wait", "--timeout", "15s"] if waiting else []
+        return self.helm("upgrade", name, str(chart), *more, values=values, check=check)
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> Ran:
         """Any kubectl command here."""

@@ -94,6 +94,22 @@ def test_each_component_reaches_what_it_needs_and_nothing_else() -> None:
     assert "ingress" not in objects["NetworkPolicy/migrations"]["spec"]
 
 
+def test_who_may_reach_which_port_is_said_for_each() -> None:
+    def reach(**policy: Any) -> dict[str, dict[str, Any]]:
+        objects = rendered({"networkPolicy": {"enabled": True, **policy}})
+        return {
+            name: {
+                rule["ports"][0]["port"]: rule.get("from") for rule in objects.at(f"NetworkPolicy/{name}:spec/ingress")
+            }
+            for name in ("webhook", "operator")
+        }
+
+    some, others = [{"podSelector": {"matchLabels": {"a": "b"}}}], [{"namespaceSelector": {}}]
+    assert reach() == {"webhook": {"http": None, "health": None}, "operator": {"health": None}}
+    narrow = reach(webhookFrom=some, metricsFrom=others)
+    assert narrow == {"webhook": {"http": some, "health": others}, "operator": {"health": others}}
+
+
 @pytest.mark.parametrize("name", sorted(PODS - {"Pod/test", "Job/migrations"}))
 def test_probes_are_on_and_liveness_does_not_ask_the_database(name: str) -> None:
     (container,) = rendered().pods()[name]["containers"]
@@ -176,16 +192,6 @@ def test_hooks_come_in_the_right_order() -> None:
     for name in ("ClerkInstance/rel-nexus-auth", "ClerkSync/rel-nexus-auth"):
         annotations = objects[name]["metadata"]["annotations"]
         assert annotations["helm.sh/hook-delete-policy"] == "hook-failed"
-        assert annotations["meta.helm.sh/release-name"] == "rel"
-        assert annotations["meta.helm.sh/release-namespace"] == "auth"
-
-
-@pytest.mark.kubernetes
-def test_objects_of_kinds_that_the_cluster_knows_are_no_hooks() -> None:
-    kinds = [f"nexus-auth.dev/v1alpha1/{kind}" for kind in ("ClerkInstance", "ClerkSync")]
-    objects = rendered({"clerkInstance": {"create": True}, "clerkSync": {"create": True}}, apis=kinds)
-    for name in ("ClerkInstance/rel-nexus-auth", "ClerkSync/rel-nexus-auth"):
-        assert objects[name]["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
 def test_without_a_pause_before_the_stop_there_is_no_hook() -> None:
