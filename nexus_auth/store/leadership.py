@@ -5,6 +5,8 @@ It keeps a second process waiting and fences nothing: the epoch of the run does 
 
 from typing import Any
 
+import asyncpg
+
 LEADER_LOCK = 1852143991
 """Class of the advisory lock that the leader of a sync holds; its second key is the hash of the sync's name."""
 
@@ -17,16 +19,20 @@ async def take_lead(connection: Any, sync: str) -> bool:
     return taken
 
 
-async def place(connection: Any) -> str:
+async def place(connection: Any) -> str | None:
     """Which database of which server this is, whatever name led to it: the same words for the same database.
 
-    A copy of a whole server has the identifiers of its origin, but not its address.
+    A copy of a whole server has the identifiers of its origin, but not its address. None where a provider has taken
+    the right to ask away.
     """
-    said: str = await connection.fetchval(
-        "select concat((pg_catalog.pg_control_system()).system_identifier, '/', d.oid, '@',"
-        " pg_catalog.host(pg_catalog.inet_server_addr()), ':', pg_catalog.inet_server_port())"
-        " from pg_catalog.pg_database d where d.datname = current_database()"
-    )
+    try:
+        said: str = await connection.fetchval(
+            "select concat((pg_catalog.pg_control_system()).system_identifier, '/', d.oid, '@',"
+            " pg_catalog.host(pg_catalog.inet_server_addr()), ':', pg_catalog.inet_server_port())"
+            " from pg_catalog.pg_database d where d.datname = current_database()"
+        )
+    except asyncpg.InsufficientPrivilegeError:
+        return None
     return said
 
 

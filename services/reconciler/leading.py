@@ -103,9 +103,9 @@ class Led:
         self._terms = terms
         self.pool: Any = None
         self.state_pool: Any = None
-        self.place = ""
+        self.place: str | None = None
         """Which database it is by the server's own words; see `nexus_auth.store.leadership.place`."""
-        self.state_place = ""
+        self.state_place: str | None = None
 
     async def try_lead(self, connection: Any) -> bool:
         """Takes the sync's lock for as long as the connection lives: others see that somebody leads."""
@@ -212,7 +212,7 @@ async def opened(
         raise trouble from None
 
 
-async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms) -> tuple[str, str]:
+async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms) -> tuple[str, str | None]:
     """Which instance the key belongs to, asked within the budget of the state database, and which database that is.
 
     Raises `Trouble`.

@@ -82,6 +82,8 @@ class Saver:
                     try:
                         standing.hold(await self._cluster.replace_status(plural, {**standing.body, "status": status}))
                         standing.written = standing.body.get("status")
+                        if standing.written == status:
+                            standing.status = standing.written  # one copy is enough for a thousand objects
                     except Changed:
                         found = await self._cluster.get(plural, namespace=namespace, name=name)
                         if found["metadata"]["uid"] != standing.uid:

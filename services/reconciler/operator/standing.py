@@ -5,7 +5,6 @@ All of it can be had again from the API server: a restart loses nothing.
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,7 +46,7 @@ class Standing:
     """The same in the server's own words: two names of one server are one place."""
     written: Status | None = None
     """As the API server took it: without fields that its schema does not know."""
-    versions: "deque[str]" = field(default_factory=lambda: deque(maxlen=8))
+    versions: tuple[str, ...] = ()
     """resourceVersions that we have read or written: what the watch tells of them is no news."""
     saving: bool = False
     """A write is on its way: what the watch tells meanwhile may be that write."""
@@ -119,7 +118,7 @@ class Standing:
     def hold(self, body: Object) -> None:
         """Takes a new body over."""
         self.body = body
-        self.versions.append(self.resource_version)
+        self.versions = (*self.versions[-3:], self.resource_version)
 
     def keeps(self, name: str, place: str | None = None) -> None:
         """Notes which database it keeps; a name that is known already keeps its place until another is told."""

@@ -12,7 +12,7 @@ from tests.kubernetes.operator.kube import Kube
 from tests.process import ROOT, Process
 
 RELEASE = "op"
-QUICK = {"NEXUS_AUTH_LOOK_SECONDS": "1", "NEXUS_AUTH_LEASE_SECONDS": "3", "NEXUS_AUTH_VERIFY_AFTER": "0"}
+QUICK = {"NEXUS_AUTH_LOOK_SECONDS": "1", "NEXUS_AUTH_LEASE_SECONDS": "5", "NEXUS_AUTH_VERIFY_AFTER": "0"}
 
 
 def roles(namespace: str, *, watch: list[str], controller_class: str = "") -> list[Any]:
