@@ -104,7 +104,8 @@ def test_who_may_reach_which_port_is_said_for_each() -> None:
             for name in ("webhook", "operator")
         }
 
-    some, others = [{"podSelector": {"matchLabels": {"a": "b"}}}], [{"namespaceSelector": {}}]
+    some: list[Any] = [{"podSelector": {"matchLabels": {"a": "b"}}}]
+    others: list[Any] = [{"namespaceSelector": {}}]
     assert reach() == {"webhook": {"http": None, "health": None}, "operator": {"health": None}}
     narrow = reach(webhookFrom=some, metricsFrom=others)
     assert narrow == {"webhook": {"http": some, "health": others}, "operator": {"health": others}}
