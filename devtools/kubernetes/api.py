@@ -81,7 +81,7 @@ class Api:
         """Established is said a moment before the path answers."""
         plural, _, group = name.partition(".")
         status = self.call("GET", f"{_DEFINITIONS}/{name}").get("status", {})
-        established = [c["status"] for c in status.get("conditions", ()) if c["type"] == "Established"]
+        established = [c["status"] for c in status.get("conditions") or () if c["type"] == "Established"]
         if established != ["True"]:
             return False
         try:

@@ -46,6 +46,35 @@ def test_a_value_is_found_again_in_the_release(name: str) -> None:
     assert default != wanted, "the table's value is the default: it shows nothing"
 
 
+def within() -> dict[str, Any]:
+    """What lies below documented values, as resources.limits.memory does; lists are values of their own."""
+
+    def leaves(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {name: value}
+        return {leaf: of for key, inner in value.items() for leaf, of in leaves(inner, f"{name}.{key}").items()}
+
+    documented = read_values((CHART / "values.yaml").read_text())
+    return {
+        name: of for value in documented for name, of in leaves(value.default, value.name).items() if name not in TABLE
+    }
+
+
+@pytest.mark.parametrize(("name", "default"), within().items())
+def test_a_part_of_a_value_changes_the_release_too(name: str, default: Any) -> None:
+    other: Any
+    match default:
+        case bool():
+            other = not default
+        case int():
+            other = default + 1
+        case str():
+            other = "Recreate" if name.endswith("strategy.type") else f"7{default}"
+        case _:
+            other = []
+    assert rendered(nested(name, other)).all != rendered().all
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
