@@ -22,7 +22,9 @@ async def schema_version(connection: Any) -> str:
     except (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError):
         version = "none"
     if version == "none" or version < REQUIRED:
+        database = await connection.fetchval("select pg_catalog.current_database()")
+        has = f"is at {version}" if version != "none" else "has no schema of ours (is it the right one?)"
         raise SchemaOutdated(
-            f"the database's schema is {version}, {REQUIRED} is needed: run the migrations (nexus-auth migrate)"
+            f"database {database} {has}, {REQUIRED} is needed: run the migrations (nexus-auth migrate)"
         )
     return version

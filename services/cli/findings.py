@@ -75,4 +75,4 @@ def print_findings(found: Sequence[Mapping[str, Any]], *, limit: int, output: st
         tell(f"the newest {limit}; there may be more (--limit)")
     left = sum(row["action"] in OPEN for row in found)
     if left:
-        raise Failed(f"{left} of {len(found)} still stand")
+        raise Failed(f"{left} of {len(found)} were left standing")

@@ -14,10 +14,12 @@ from services.cli.status import ago
 NONE = "-"
 SHOWN = 5
 """Items of drift of each sync."""
+OVERDUE_SECONDS = 120.0
+OPERATOR = "is an operator running that watches this namespace? kubectl nexus logs"
 COLOURS = {"True": "green", "False": "red"}
 
 
-def troubles(instances: Sequence[Object], syncs: Sequence[Object]) -> Iterator[str]:
+def troubles(instances: Sequence[Object], syncs: Sequence[Object], *, now: datetime) -> Iterator[str]:
     """What does not mend itself by waiting, one sentence each."""
     for kind, objects in (("ClerkInstance", instances), ("ClerkSync", syncs)):
         for of in objects:
@@ -25,7 +27,9 @@ def troubles(instances: Sequence[Object], syncs: Sequence[Object]) -> Iterator[s
             if ready["status"] == "False":
                 yield f"{kind} {name_of(of)}: {ready['reason']}: {ready['message']}"
             elif ready["reason"] == "NotSeen":
-                yield f"{kind} {name_of(of)}: {ready['message']}; is an operator running that watches this namespace?"
+                yield f"{kind} {name_of(of)}: {ready['message']}; {OPERATOR}"
+            elif (overdue := _overdue(of, now=now)) > OVERDUE_SECONDS:
+                yield f"{kind} {name_of(of)}: its run is overdue by {overdue / 60:,.0f} min; {OPERATOR}"
 
 
 def print_page(instances: Sequence[Object], syncs: Sequence[Object], *, now: datetime) -> None:
@@ -91,7 +95,17 @@ def _sync(of: Object, *, now: datetime) -> tuple[object, ...]:
     )
 
 
+def _overdue(of: Object, *, now: datetime) -> float:
+    """Seconds since a run should have begun; a status is what was true when it was written."""
+    due = moment(status_of(of).get("nextSyncTime"))
+    if due is None or of["spec"].get("suspend") or condition(of, "Reconciling")["status"] == "True":
+        return 0.0
+    return (now - due).total_seconds()
+
+
 def _ready(of: Object) -> Text:
+    if of["spec"].get("suspend"):
+        return Text("Suspended", style="yellow")
     ready = condition(of, "Ready")
     said = ready["reason"] if ready["status"] == "True" else f"{ready['status']}: {ready['reason']}"
     running = " (running)" if condition(of, "Reconciling")["status"] == "True" else ""

@@ -19,7 +19,7 @@ from services.cli.selection import output_option
 @cluster_options
 @output_option
 def status(*, all_namespaces: bool, output: str, **options: Any) -> None:
-    """Show instances, syncs, last runs, drift, budget and lag; exit 1 if one is not Ready.
+    """Show instances, syncs, last runs, drift, budget and lag; exit 1 if one is not Ready or overdue.
 
     "in step" is how long ago a run last completed: the lag, if every event since were lost. Connections are those that
     the releases in view may open at most; `nexus-auth status` asks the server who holds how many.
@@ -29,13 +29,14 @@ def status(*, all_namespaces: bool, output: str, **options: Any) -> None:
     instances = cluster.objects(INSTANCES, namespace=namespace)
     syncs = cluster.objects(SYNCS, namespace=namespace)
     releases = deployments(cluster, namespace=namespace)
-    found = list(troubles(instances, syncs))
+    now = datetime.now(UTC)
+    found = list(troubles(instances, syncs, now=now))
     if output == "json":
         listed = {"instances": [shown(of) for of in instances], "syncs": [shown(of) for of in syncs]}
         print_json({**listed, "deployments": [counted(of) for of in releases], "trouble": found})
     else:
         if instances or syncs:
-            print_page(instances, syncs, now=datetime.now(UTC))
+            print_page(instances, syncs, now=now)
         else:
             where = "the cluster" if all_namespaces else f"namespace {cluster.namespace}"
             tell(f"{where} has no ClerkInstance and no ClerkSync" + ("" if all_namespaces else " (-A shows all)"))
@@ -43,4 +44,4 @@ def status(*, all_namespaces: bool, output: str, **options: Any) -> None:
     if found:
         for sentence in found:
             tell(sentence)
-        raise Failed(f"{len(found)} of {len(instances) + len(syncs)} are not Ready")
+        raise Failed(f"{len(found)} of {len(instances) + len(syncs)} are not well")

@@ -263,7 +263,9 @@ def _drift_words(fresh: Status) -> str:
     names = ", ".join(f"{item['resource']} {item['id']} ({item['problem']})" for item in fresh["drift"]["items"][:3])
     more = f" and {total - 3:,} more" if total > 3 else ""
     what = "object differs" if total == 1 else "objects differ"
-    return f"{total:,} {what} and stay so: {names}{more}. kubectl nexus findings lists them; drift.policy Fix repairs"
+    parked = fresh.get("parkedRun")
+    then = "drift.policy Fix repairs" if parked is None else f"kubectl nexus approve {parked} lets deletions happen"
+    return f"{total:,} {what} and stay so: {names}{more}. kubectl nexus findings lists them; {then}"
 
 
 def _ready(fresh: Status, outcome: Outcome, *, generation: int, now: datetime) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 from services.reconciler.leading import Trouble
 from services.reconciler.operator import status
@@ -11,7 +12,7 @@ from services.reconciler.operator.events import Events
 from services.reconciler.operator.metrics import OperatorMetrics
 from services.reconciler.operator.saving import Saver
 from services.reconciler.operator.standing import Book, Key, Standing
-from services.reconciler.operator.status import Status
+from services.reconciler.operator.status import Ran, Status
 from services.reconciler.operator.visits import Visit
 
 FIRST_WORD_AFTER = 0.5
@@ -99,10 +100,13 @@ class Teller:
             return
         if visit.refused is not None:
             await self._events.post(standing, "Warning", reason="ApprovalRefused", message=visit.refused)
+        if visit.approved is not None:
+            await self._events.post(standing, "Normal", reason="Approved", message=visit.approved)
+            logger.info("approved", extra={"object": "/".join(standing.at), "what": visit.approved})
         for type_ in ("Ready", "DriftDetected"):
             new = find(standing.status.get("conditions", []), type_)
             old = find(before.get("conditions", []), type_)
-            if new is None or (old is not None and (old["status"], old["reason"]) == (new["status"], new["reason"])):
+            if new is None or (old is not None and _said(old) == _said(new)):
                 continue
             if type_ == "DriftDetected" and new["status"] != "True":
                 continue
@@ -110,17 +114,32 @@ class Teller:
             reason = "DriftDetected" if type_ == "DriftDetected" else new["reason"]
             await self._events.post(standing, "Warning" if bad else "Normal", reason=reason, message=new["message"])
         for ran in visit.runs:
-            repaired = sum(
-                counts.get(what, 0)
-                for counts in ran.result.counts.values()
-                for what in ("repaired", "tombstoned", "revived", "lowered")
-            )
-            if repaired and ran.result.state == "completed":
-                words = f"run {ran.result.run_id} ({ran.mode}) put {repaired:,} objects right"
-                await self._events.post(standing, "Normal", reason="Repaired", message=words)
+            words = _done(ran)
+            if words and ran.result.state == "completed":
+                what = f"run {ran.result.run_id} ({ran.mode}): {words}"
+                await self._events.post(standing, "Normal", reason="Repaired", message=what)
 
     async def instance_changed(self, standing: Standing, before: Status, trouble: Trouble | None) -> None:
         """An Event for a trouble that is new."""
         new, old = (find(of.get("conditions", []), "Ready") or {} for of in (standing.status, before))
         if trouble is not None and (new.get("reason"), new.get("message")) != (old.get("reason"), old.get("message")):
             await self._events.post(standing, "Warning", reason=trouble.reason, message=str(trouble))
+
+
+def _said(condition: dict[str, Any]) -> tuple[str, ...]:
+    """What makes a condition news; where a run waits for an approval, which one."""
+    of = (condition["status"], condition["reason"])
+    return (*of, condition["message"]) if condition["reason"] == "DeletionGuardTripped" else of
+
+
+def _done(ran: Ran) -> str:
+    """What a run did, deletions apart; empty for nothing."""
+    counts = ran.result.counts.values()
+    put_right = sum(of.get(what, 0) for of in counts for what in ("repaired", "revived", "lowered"))
+    deleted = sum(of.get("tombstoned", 0) for of in counts)
+    words = [f"{_objects(put_right)} put right"] if put_right else []
+    return ", ".join(words + ([f"{_objects(deleted)} deleted"] if deleted else []))
+
+
+def _objects(number: int) -> str:
+    return f"{number:,} object{'' if number == 1 else 's'}"

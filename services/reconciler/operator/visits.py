@@ -43,6 +43,8 @@ class Visit:
     outcome: Outcome = field(default_factory=Outcome)
     refused: str | None = None
     """Why an approval was refused."""
+    approved: str | None = None
+    """Whose approval was taken, and of what."""
 
 
 class SyncVisits:
@@ -147,6 +149,7 @@ class SyncVisits:
             if not visit.approval.isdecimal() or len(visit.approval) > 18:
                 raise LookupError(f"{visit.approval!r} is no run: name the one in status.parkedRun")
             await led.approve(int(visit.approval), approved_by=who)
+            visit.approved = f"the deletions of run {visit.approval} were approved by {who}"
         except LookupError as error:
             visit.refused = str(error)
 

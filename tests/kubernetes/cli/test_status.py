@@ -1,6 +1,7 @@
 """The page of `kubectl nexus status`, from what the objects say."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from devtools.kubernetes import Cluster
@@ -34,7 +35,7 @@ def test_what_is_amiss_is_a_sentence_and_exit_code_1(nexus: Nexus, objects: Obje
     ran = nexus("status")
     assert ran.code == 1
     assert "UpstreamUnauthorized: Clerk refuses the key: put a new one there" in ran.err
-    assert "2 of 2 are not Ready" in ran.err
+    assert "2 of 2 are not well" in ran.err
     assert f"kubectl nexus approve 41 -n {objects.namespace}" in ran.out
 
 
@@ -49,8 +50,23 @@ def test_a_condition_of_an_older_spec_is_not_believed(nexus: Nexus, objects: Obj
     objects.sync(status=in_step())
     assert nexus("suspend").code == 0
     ran = nexus("status")
-    assert "Unknown: Changed" in ran.out
+    assert "Suspended" in ran.out
     assert "suspended" in ran.out
+    assert "InSync" not in ran.out
+    assert nexus("resume").code == 0
+    assert "Unknown: Changed" in nexus("status").out
+
+
+def test_a_status_that_nobody_keeps_is_not_believed(nexus: Nexus, objects: Objects) -> None:
+    """An operator that is away writes no condition: what it last said stays, and says that all is well."""
+    objects.instance(status=GOOD)
+    at = datetime.now(UTC)
+    objects.sync(status=in_step(nextSyncTime=f"{at - timedelta(minutes=7):%Y-%m-%dT%H:%M:%SZ}"))
+    ran = nexus("status")
+    assert ran.code == 1
+    assert "its run is overdue by 7 min; is an operator running" in ran.err
+    objects.say("app", in_step(nextSyncTime=f"{at + timedelta(minutes=7):%Y-%m-%dT%H:%M:%SZ}"))
+    assert nexus("status").code == 0
 
 
 def test_drift_is_shown_with_five_of_its_items(nexus: Nexus, objects: Objects) -> None:

@@ -35,6 +35,14 @@ async def test_an_approval_lets_the_parked_deletions_happen(stage: Stage) -> Non
         await stage.kube.condition(NAME, "DriftDetected", "False")
         who = await stage.world.admin.fetchval("select approved_by from clerk_private.runs where id = $1", run)
         assert who == "grace"
+        (told,) = await stage.kube.events(reason="Approved")
+        assert told["message"] == f"the deletions of run {run} were approved by grace"
+
+        async def deletions() -> bool:
+            said = [event["message"] for event in await stage.kube.events(reason="Repaired")]
+            return any(text.endswith(": 3 objects deleted") for text in said)
+
+        await until(deletions, what=lambda: "an Event that says what was deleted")
 
 
 async def test_a_suspended_sync_rests_and_goes_on(stage: Stage) -> None:
