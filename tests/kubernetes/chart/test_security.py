@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.kubernetes.chart.golden import EVERYTHING
 from tests.kubernetes.chart.rendering import rendered
 
 PODS = {"Deployment/webhook", "Deployment/operator", "Job/migrations", "Pod/test"}
@@ -38,18 +39,7 @@ def test_a_read_only_root_has_a_place_for_temporary_files(name: str) -> None:
 
 
 def test_every_object_has_the_labels_that_people_look_for() -> None:
-    everything = {
-        "networkPolicy": {"enabled": True},
-        "clerkInstance": {"create": True},
-        "clerkSync": {"create": True},
-        "webhook": {
-            "autoscaling": {"enabled": True},
-            "ingress": {"enabled": True, "host": "a.example"},
-            "httpRoute": {"enabled": True, "parentRefs": [{"name": "gate"}]},
-        },
-        "metrics": {of: {"enabled": True, "renderMode": "alwaysRender"} for of in ("serviceMonitor", "podMonitor")},
-    }
-    objects = rendered(everything)
+    objects = rendered(EVERYTHING)
     assert {"Ingress/webhook", "HTTPRoute/webhook", "PodMonitor/operator"} < objects.names()
     for item in objects.all:
         everywhere = item["kind"] in ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition")
@@ -104,7 +94,8 @@ def test_who_may_reach_which_port_is_said_for_each() -> None:
             for name in ("webhook", "operator")
         }
 
-    some, others = [{"podSelector": {"matchLabels": {"a": "b"}}}], [{"namespaceSelector": {}}]
+    some: list[Any] = [{"podSelector": {"matchLabels": {"a": "b"}}}]
+    others: list[Any] = [{"namespaceSelector": {}}]
     assert reach() == {"webhook": {"http": None, "health": None}, "operator": {"health": None}}
     narrow = reach(webhookFrom=some, metricsFrom=others)
     assert narrow == {"webhook": {"http": some, "health": others}, "operator": {"health": others}}
