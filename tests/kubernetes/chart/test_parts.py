@@ -5,19 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kubernetes.chart.golden import EVERYTHING
 from tests.kubernetes.chart.rendering import BASE, chart, merged, nested, rendered
-
-EVERYTHING: dict[str, Any] = {
-    "networkPolicy": {"enabled": True},
-    "clerkInstance": {"create": True},
-    "clerkSync": {"create": True},
-    "webhook": {
-        "autoscaling": {"enabled": True},
-        "ingress": {"enabled": True, "host": "a.example"},
-        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gate"}]},
-    },
-    "metrics": {of: {"enabled": True, "renderMode": "alwaysRender"} for of in ("serviceMonitor", "podMonitor")},
-}
 
 
 @pytest.mark.parametrize(

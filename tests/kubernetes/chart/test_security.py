@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.kubernetes.chart.golden import EVERYTHING
 from tests.kubernetes.chart.rendering import rendered
 
 PODS = {"Deployment/webhook", "Deployment/operator", "Job/migrations", "Pod/test"}
@@ -38,18 +39,7 @@ def test_a_read_only_root_has_a_place_for_temporary_files(name: str) -> None:
 
 
 def test_every_object_has_the_labels_that_people_look_for() -> None:
-    everything = {
-        "networkPolicy": {"enabled": True},
-        "clerkInstance": {"create": True},
-        "clerkSync": {"create": True},
-        "webhook": {
-            "autoscaling": {"enabled": True},
-            "ingress": {"enabled": True, "host": "a.example"},
-            "httpRoute": {"enabled": True, "parentRefs": [{"name": "gate"}]},
-        },
-        "metrics": {of: {"enabled": True, "renderMode": "alwaysRender"} for of in ("serviceMonitor", "podMonitor")},
-    }
-    objects = rendered(everything)
+    objects = rendered(EVERYTHING)
     assert {"Ingress/webhook", "HTTPRoute/webhook", "PodMonitor/operator"} < objects.names()
     for item in objects.all:
         everywhere = item["kind"] in ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition")
