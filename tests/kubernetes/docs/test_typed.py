@@ -30,6 +30,7 @@ def test_the_pages_can_be_typed_from_end_to_end(helm: Path, tmp_path: Path) -> N
         an_event_becomes_a_row(cluster)
         a_changed_secret_is_followed(cluster)
         pods_are_as_kubectl_expects_them(cluster)
+        people_have_a_login_of_their_own(cluster)
         upgrade_and_back(cluster)
         uninstall(cluster)
         api_server = cluster.said_by("kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}'")
@@ -136,6 +137,13 @@ def pods_are_as_kubectl_expects_them(cluster: PersonsCluster) -> None:
     cluster.said_by("kubectl delete pod -l app.kubernetes.io/component=webhook")
     cluster.said_by("kubectl rollout status deployment/nexus-auth-webhook --timeout=50s")
     assert not set(webhook_pods(cluster)) & set(before)
+
+
+def people_have_a_login_of_their_own(cluster: PersonsCluster) -> None:
+    (block,) = blocks("troubleshooting.md", heading="`nexus-auth` beside a cluster")
+    assert "ins_" in cluster.said_by(block)
+    gone = "revoke connect on database app from clerk_cli_login; drop role clerk_cli_login"
+    execute(cluster.env["OWNER_DATABASE_URL"], gone)
 
 
 def upgrade_and_back(cluster: PersonsCluster) -> None:
