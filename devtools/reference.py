@@ -5,20 +5,26 @@ else.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
 from devtools import definitions
+from services.reconciler.operator.metrics import OperatorMetrics
+from services.reconciler.operator.settings import OperatorSettings
 from services.webhook.metrics import WebhookMetrics
 from services.webhook.settings import WebhookSettings
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
-HEAD = """# The webhook service
+WEBHOOK = """# The webhook service
 
 `python -m services.webhook`, one process, as many replicas as you like. Written by `python -m devtools.reference` from
 `services/webhook/settings.py` and `services/webhook/metrics.py`.
@@ -38,15 +44,51 @@ login has more rights than it needs, the server runs without fsync, the database
 From the environment. Of the secrets one of the two ways is needed, of `CLERK_INSTANCE_ID` and `CLERK_SECRET_KEY` at least one.
 """
 
+OPERATOR = """# The operator
 
-def page() -> str:
+`python -m services.reconciler.operator`; of several replicas one leads, by a Lease. Written by `python -m devtools.reference` from
+`services/reconciler/operator/settings.py` and `services/reconciler/operator/metrics.py`. The chart sets what it needs.
+
+| path | answers |
+|---|---|
+| `/livez` | 200 while the process runs |
+| `/readyz` | 200 while it leads and could list its objects, or waits for its turn; else 503 and why |
+| `/metrics` | Prometheus, text or OpenMetrics |
+
+Exit codes: 0 after SIGTERM, within 5 s and with the Lease given up; 78 for a configuration that starting again will not mend: a
+setting is wrong, there is no API server to talk to, another release looks after the same objects.
+
+| Event | on | says |
+|---|---|---|
+| a reason of `Ready` | both kinds | it changed: [what to do](../kubernetes/troubleshooting.md) |
+| `DriftDetected` | ClerkSync | what differs and stays so |
+| `Repaired` | ClerkSync | what a run put right and deleted |
+| `Approved`, `ApprovalRefused` | ClerkSync | whose approval was taken, or why not |
+
+## Settings
+
+From the environment. In a pod the service account is found in its usual place (or in the folder `NEXUS_AUTH_SERVICE_ACCOUNT_DIR`),
+elsewhere `KUBECONFIG` names the cluster.
+"""
+
+
+def webhook() -> str:
     """The webhook service's page."""
-    return f"{HEAD}\n{_settings()}\n\n## Metrics\n\n{_metrics()}\n"
+    return _page(WEBHOOK, WebhookSettings, WebhookMetrics)
 
 
-def _settings() -> str:
+def operator() -> str:
+    """The operator's page."""
+    return _page(OPERATOR, OperatorSettings, partial(OperatorMetrics, version=""))
+
+
+def _page(head: str, settings: type[BaseSettings], metrics: Callable[[CollectorRegistry], object]) -> str:
+    return f"{head}\n{_settings(settings)}\n\n## Metrics\n\n{_metrics(metrics)}\n"
+
+
+def _settings(of: type[BaseSettings]) -> str:
     rows = ["| variable | default | |", "|---|---|---|"]
-    for name, field in WebhookSettings.model_fields.items():
+    for name, field in of.model_fields.items():
         variable = str(field.validation_alias or f"NEXUS_AUTH_{name}".upper())
         rows.append(f"| `{variable}` | {_default(field)} | {' '.join((field.description or '').split())} |")
     return "\n".join(rows)
@@ -56,15 +98,16 @@ def _default(field: FieldInfo) -> str:
     default = field.default
     if default is PydanticUndefined:
         return "required"
-    if default is None or isinstance(default, SecretStr):
+    if default is None or default == "" or isinstance(default, SecretStr):
         return ""
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
-def _metrics() -> str:
+def _metrics(of: Callable[[CollectorRegistry], object]) -> str:
     registry = CollectorRegistry()
-    metrics = WebhookMetrics(registry)
-    labels = {collector._name: collector._labelnames for collector in vars(metrics).values()}
+    metrics = of(registry)
+    collectors = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    labels = {collector._name: collector._labelnames for collector in collectors}
     rows = ["| metric | type | labels | |", "|---|---|---|---|"]
     for family in registry.collect():
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -75,7 +118,7 @@ def _metrics() -> str:
 
 def main() -> int:
     """Writes the pages, or with `--check` answers 1 where one is not what the code says."""
-    pages = {"webhook.md": page(), "crds.md": definitions.page()}
+    pages = {"webhook.md": webhook(), "operator.md": operator(), "crds.md": definitions.page()}
     old = [name for name, text in pages.items() if not _says(FOLDER / name, text)]
     if "--check" in sys.argv[1:]:
         for name in old:
