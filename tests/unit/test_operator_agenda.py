@@ -1,7 +1,9 @@
 """When objects are due and who has a place, by an injected clock."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -157,21 +159,22 @@ def test_a_request_is_not_put_off_by_a_failure() -> None:
 @pytest.mark.parametrize(
     ("status", "spec", "visited", "least", "most"),
     [
-        ({}, {}, False, 0.0, 0.0),  # nobody has looked at it
-        ({}, {"suspend": True}, False, 0.0, 0.0),
-        ({}, {"suspend": True}, True, math.inf, math.inf),
-        (settled(next_in=10), {}, True, 5.0, 10.0),
-        (settled(next_in=-10), {}, True, 0.0, 0.0),
-        (settled(next_in=3_600), {}, True, LOOK, 1.1 * LOOK),
-        (settled(next_in=3_600), {}, False, 0.0, 1.1 * LOOK),  # after a start, spread
-        (settled(next_in=3_600) | {"nextSyncTime": "whenever"}, {}, True, 0.0, 0.0),
+        (dict, {}, False, 0.0, 0.0),  # nobody has looked at it
+        (dict, {"suspend": True}, False, 0.0, 0.0),
+        (dict, {"suspend": True}, True, math.inf, math.inf),
+        (partial(settled, next_in=30), {}, True, 5.0, 30.0),
+        (partial(settled, next_in=-10), {}, True, 0.0, 0.0),
+        (partial(settled, next_in=3_600), {}, True, LOOK, 1.1 * LOOK),
+        (partial(settled, next_in=3_600), {}, False, 0.0, 1.1 * LOOK),  # after a start, spread
+        (lambda: settled(next_in=3_600) | {"nextSyncTime": "whenever"}, {}, True, 0.0, 0.0),
     ],
 )
 def test_when_a_sync_is_due_again(
-    status: dict[str, Any], spec: dict[str, Any], visited: bool, least: float, most: float
+    status: Callable[[], dict[str, Any]], spec: dict[str, Any], visited: bool, least: float, most: float
 ) -> None:
+    """A status is made when the test runs: it names a moment of the clock on the wall."""
     office = Office()
-    sync = office.add("sync", status=status, **spec)
+    sync = office.add("sync", status=status(), **spec)
     sync.visited = visited
     office.agenda.again(sync)
     assert least <= sync.due_at - office.clock.at <= most

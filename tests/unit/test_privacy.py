@@ -2,13 +2,14 @@
 
 import copy
 import json
+from collections.abc import Collection
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nexus_auth.clerk.catalogue import ENTITIES, MESSAGE_MEMBERS, WITHHELD_EVERYWHERE
+from nexus_auth.clerk.catalogue import ENTITIES, MESSAGE_MEMBERS, WITHHELD_EVERYWHERE, WITHHELD_IN_METADATA
 from nexus_auth.clerk.privacy import (
     WITHHELD,
     holds_named_secret,
@@ -31,15 +32,18 @@ values = st.recursive(
 )
 
 
-def secrets_in(value: Any) -> list[Any]:
-    """Every value under a secret's name that is neither null nor withheld."""
+def secrets_in(value: Any, names: Collection[str] = NAMES) -> list[Any]:
+    """Every value under a secret's name that is neither null nor withheld; in metadata fewer names are secrets'."""
     if isinstance(value, dict):
-        own = [member for key, member in value.items() if key in NAMES and member not in (None, WITHHELD)]
-        return own + [secret for member in value.values() for secret in secrets_in(member)]
-    return [secret for member in value for secret in secrets_in(member)] if isinstance(value, list) else []
+        found = [member for key, member in value.items() if key in names and member not in (None, WITHHELD)]
+        for key, member in value.items():
+            found += secrets_in(member, WITHHELD_IN_METADATA if key == "public_metadata" else names)
+        return found
+    return [secret for member in value for secret in secrets_in(member, names)] if isinstance(value, list) else []
 
 
 @given(values)
+@example({"public_metadata": {"otp": False, "backup_codes": 1}, "otp": 2})
 def test_no_named_secret_stays_and_the_argument_does(data: Any) -> None:
     given_event = {"type": "galaxy.created", "data": data}
     before = copy.deepcopy(given_event)
