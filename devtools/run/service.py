@@ -5,6 +5,7 @@ None of them keeps anything that Postgres does not have, so a restart loses noth
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ SETTLED_SECONDS = 60.0
 """Who ran so long begins with the shortest pause again."""
 
 
-class Service:
+class Service(ABC):
     """One service on the same ports, whichever process it is at the moment."""
 
     def __init__(self, name: str, package: str, *, output: Output) -> None:
@@ -71,9 +72,9 @@ class Service:
         if self._part is not None:
             await self._part.stop()
 
+    @abstractmethod
     def _said(self, part: Part, entry: Mapping[str, Any]) -> bool:
         """Deals with a log line of the service's own; False leaves it to be judged by its level."""
-        raise NotImplementedError
 
     def _works(self, part: Part, *, again: str) -> None:
         part.ready.set()
