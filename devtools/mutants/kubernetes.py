@@ -7,6 +7,7 @@ from devtools.mutants.fault import Fault
 
 COUNTS = "tests/reconcile/test_counts.py::test_"
 LEASE = "tests/kubernetes/operator/test_lease.py::test_"
+LEASE_UNIT = "tests/unit/test_operator_lease.py::test_"
 NETWORKS = "tests/kubernetes/operator/test_bad_networks.py::test_"
 BAD_INPUT = "tests/kubernetes/operator/test_bad_input.py::test_"
 APPROVALS = "tests/kubernetes/operator/test_approvals.py::test_"
@@ -22,7 +23,7 @@ FAULTS: tuple[Fault, ...] = (
         "services/reconciler/operator/lease.py",
         "        if not mine and spec is not None and spec.holder_identity and not self._stood_still(found):\n",
         "        if False:\n",
-        (f"{LEASE}a_leader_that_ends_gives_the_lease_up_at_once",),
+        (f"{LEASE_UNIT}a_holder_that_goes_on_renewing_is_waited_for_anew",),
     ),
     Fault(
         "a leader believes in its Lease for ever",
@@ -30,7 +31,7 @@ FAULTS: tuple[Fault, ...] = (
         "services/reconciler/operator/lease.py",
         "        return self._now() < self._until\n",
         "        return self._until > 0.0\n",
-        (f"{LEASE}a_leader_that_was_frozen_past_its_lease_writes_nothing",),
+        (f"{LEASE_UNIT}who_cannot_renew_leads_no_more_well_before_another_may",),
     ),
     Fault(
         "a Lease is kept at the end",
