@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kubernetes.chart.golden import SECRETS
 from tests.kubernetes.chart.releases import Releases
 from tests.kubernetes.chart.rendering import RELEASE, merged, nested, rendered
 
@@ -60,16 +61,7 @@ MATRIX: dict[str, dict[str, Any]] = {
         "imagePullSecrets": [{"name": "pull"}],
     },
     "namespaced": {"watch": {"namespaces": ["auth"]}},
-    "secrets in values": {
-        "secrets": {"allowInValues": True},
-        "clerk": {"apiKey": {"existingSecret": "", "value": "sk_test_1"}},
-        "webhook": {
-            "database": {"existingSecret": "", "url": "postgresql://w"},
-            "signing": {"existingSecret": "", "secrets": ["whsec_a"]},
-            "withhold": {"existingSecret": "", "value": "w" * 32},
-        },
-        "migrations": {"database": {"existingSecret": "", "url": "postgresql://o"}},
-    },
+    "secrets in values": SECRETS,
     "OpenShift": {"openshift": {"adaptSecurityContext": "force"}},
     "a route without host names": {"webhook": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "gate"}]}}},
     "monitors as they come": {
