@@ -6,7 +6,6 @@ Either way the run ends with a sentence, and the kinds behind it have their turn
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -202,9 +201,7 @@ class Engine:
     def _context(self, run: Run, policy: SyncPolicy, *, dry: bool = False) -> Context:
         return Context(self._pool, self._requester, run, policy, self._failpoint, dry)
 
-    async def _run_kind(
-        self, policy: SyncPolicy, kind: str, *, mode: Mode, sweep_id: int, checked: bool
-    ) -> Result:
+    async def _run_kind(self, policy: SyncPolicy, kind: str, *, mode: Mode, sweep_id: int, checked: bool) -> Result:
         before = self._budget.requests
         run = await runs.lead(
             self._pool,
@@ -242,7 +239,7 @@ class Engine:
         return Result(run.id, run.sweep_id, kind, mode, state, message, run.counts, requests, error, waits_for)
 
     async def _execute(self, context: Context, *, before: int) -> tuple[str, str | None]:
-        run, policy = context.run, context.policy
+        run = context.run
         writer = PageWriter(context)
         waits: list[str] = []
         failed: list[str] = []
@@ -326,7 +323,7 @@ def _awaited(run: Run) -> str | None:
     return f"1 {one} awaits its second read" if number == 1 else f"{number} {several} await their second read"
 
 
-def _sentences(sentence: str | None) -> Sequence[str]:
+def _sentences(sentence: str | None) -> list[str]:
     return [sentence] if sentence else []
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from nexus_auth.clerk.catalogue import PROJECTED
-
 from nexus_auth.store.runs import Policy
 
 
@@ -36,7 +35,7 @@ class SyncPolicy:
     overlap: float = 600.0
     """An incremental sweep looks this far behind its watermark."""
     verify_after: float = 60.0
-    """Two reads by name that bury, revive or lower are so far apart, and the first of a tombstone comes so long after it.
+    """So far apart are two reads by name that bury, revive or lower; the first of a tombstone comes so long after it.
     A difference of counts stands when two checks saw it that far apart."""
 
     @property

@@ -65,9 +65,7 @@ async def _queue_duplicates(context: Context) -> None:
     context.run.count("extra", len(found))
 
 
-async def _settle_burials(
-    context: Context, writer: PageWriter, due: Sequence[Doubt], verdict: Verdict
-) -> str | None:
+async def _settle_burials(context: Context, writer: PageWriter, due: Sequence[Doubt], verdict: Verdict) -> str | None:
     there = {doubt.id: verdict.there[doubt.id] for doubt in due if doubt.id in verdict.there}
     if there:
         context.run.count("refuted", len(there))

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 
 class SharedLock:
-    """Any number of shared holders, or one exclusive holder. Who comes after one that waits for exclusivity waits too."""
+    """Any number of shared holders, or one exclusive holder; behind one that waits to be exclusive all others wait."""
 
     def __init__(self) -> None:
         """Nobody holds it."""

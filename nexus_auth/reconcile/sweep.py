@@ -264,9 +264,7 @@ class Sweep:
             if unlisted:
                 settled = span.asked_at - int(self._context.policy.settle * 1000)
                 if span.end > settled:
-                    no_extras |= set(
-                        await comparison.held(connection, kind, start=max(span.start, settled), end=END)
-                    )
+                    no_extras |= set(await comparison.held(connection, kind, start=max(span.start, settled), end=END))
                 no_extras |= await comparison.burying(connection, kind, sorted(unlisted))
             states = await comparison.states(connection, kind, doubtful(span.items, rows))
             ids = [item.id for item in span.items] if self._has_unadopted else []

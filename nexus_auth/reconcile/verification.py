@@ -89,7 +89,7 @@ def _is_strange(page: Page, question: _Question, *, entity: Entity, read: NamedR
         return True
     if read.names is None:
         asked = set(question.asked)
-        return any(one.id not in asked for one in (*page.items, *page.malformed))
+        return any(one not in asked for one in (*(i.id for i in page.items), *(m.id for m in page.malformed)))
     below, named = _roles(entity, read)
     for item in page.items:
         parents = parents_in(item, entity)

@@ -70,9 +70,7 @@ async def walk_window(
 class _WindowPages:
     """Pages of new rows, by cursor while that is obeyed, else by time."""
 
-    def __init__(
-        self, requester: Requester, listing: Listing, *, start: int, end: int, malformed: Report
-    ) -> None:
+    def __init__(self, requester: Requester, listing: Listing, *, start: int, end: int, malformed: Report) -> None:
         self._requester = requester
         self._listing = listing
         self._path = listing.path

@@ -102,7 +102,9 @@ class PageWriter:
         async def work(connection: Any) -> None:
             kept = [(one.key, one.error, kept_text(one.raw, context.entity)) for one in fresh.values()]
             await repair.keep_refused(connection, context.run, kept)
-            await runs.note(connection, context.run, [Finding(context.kind, key, "refused", "refused") for key in fresh])
+            await runs.note(
+                connection, context.run, [Finding(context.kind, key, "refused", "refused") for key in fresh]
+            )
 
         await runs.write(context.pool, context.run, work)
 

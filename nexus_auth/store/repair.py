@@ -1,4 +1,4 @@
-"""What a run changes in the mirror: thin wrappers of the functions that decide, each called inside a run's transaction."""
+"""What a run changes in the mirror: thin wrappers of the functions that decide, called inside a run's transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

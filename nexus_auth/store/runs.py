@@ -45,7 +45,7 @@ CAUSES: Mapping[str, str] = {
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database could not be reached, or went away: what was begun is resumed, and nothing is to be mended."""
+    """Whether the database could not be reached, or went away: then what was begun is resumed later."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state.startswith(("08", "57P0", "53"))
@@ -213,8 +213,10 @@ async def close_findings(connection: Any, *, kind: str, ids: Sequence[str], acti
 
 
 async def extras(connection: Any, run: Run) -> tuple[list[str], int]:
-    """What the run's walk did not list and nothing has been decided about: the ids that nobody asked about, and how many
-    wait for their second read already."""
+    """What the run's walk did not list and nothing has been decided about.
+
+    Answers the ids that nobody asked about yet, and how many others wait for their second read already.
+    """
     rows = await connection.fetch(SQL["extras"], run.id, run.kind)
     return [row["id"] for row in rows if not row["queued"]], sum(row["queued"] for row in rows)
 
