@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from nexus_auth.clerk.api import ClerkRefused
-from nexus_auth.clerk.catalogue import Entity, NamedRead
+from nexus_auth.clerk.catalogue import BY_KIND, Entity, NamedRead
 from nexus_auth.reconcile.answers import Item, Page, page_of, parents_in
 from nexus_auth.reconcile.requester import Requester
 
@@ -63,6 +63,10 @@ async def verify(requester: Requester, entity: Entity, asked: Mapping[str, Paren
         except ClerkRefused as refused:
             if refused.status == 401:
                 raise
+            asked_at = await _parent_gone(requester, entity, question) if refused.status == 404 else None
+            if asked_at is not None:
+                gone |= dict.fromkeys(question.asked, asked_at)
+                proved |= set(question.asked)
             continue
         page = page_of(answer, read)
         if _is_strange(page, question, entity=entity, read=read):
@@ -81,6 +85,15 @@ async def verify(requester: Requester, entity: Entity, asked: Mapping[str, Paren
                     replaced.add(object_id)
             proved.add(object_id)
     return Verdict(there, gone, frozenset(set(asked) - proved), frozenset(replaced))
+
+
+async def _parent_gone(requester: Requester, entity: Entity, question: _Question) -> int | None:
+    """When a read by name began that did not find the parent below which was asked, ms: its children are gone with it."""
+    if question.below is None or entity.named is None:
+        return None
+    below, _ = _roles(entity, entity.named)
+    verdict = await verify(requester, BY_KIND[entity.parents[below].kind], {question.below: ()})
+    return verdict.gone.get(question.below)
 
 
 def _is_strange(page: Page, question: _Question, *, entity: Entity, read: NamedRead) -> bool:

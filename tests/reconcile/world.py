@@ -109,8 +109,8 @@ class World:
     async def findings(self, run: int | None = None) -> dict[str, tuple[str, str]]:
         """By id: problem and action, of the sweep of one run or of the newest."""
         rows = await self.admin.fetch(
-            "select f.id, f.problem, f.action from clerk_private.findings f join clerk_private.runs r on r.id = f.run_id"
-            " where r.sweep_id = (select s.sweep_id from clerk_private.runs s"
+            "select f.id, f.problem, f.action from clerk_private.findings f"
+            " join clerk_private.runs r on r.id = f.run_id where r.sweep_id = (select s.sweep_id from clerk_private.runs s"
             " where s.id = coalesce($1, (select max(id) from clerk_private.runs)))",
             run,
         )
