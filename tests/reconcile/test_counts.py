@@ -140,7 +140,8 @@ async def test_deletions_that_wait_for_a_human_are_no_difference(swept: World) -
     with swept.clerk.events.silence():
         for user in gone:
             swept.clerk.changes.users.delete(user)
-    assert (await swept.sweep(guarded)).state == "parked"
+    await swept.sweep(guarded)
+    assert (await swept.settle(guarded)).state == "parked"
     for _ in range(2):
         await look(swept, policy=guarded)
     assert "user" not in await differences(swept)

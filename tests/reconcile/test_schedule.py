@@ -45,7 +45,7 @@ async def test_a_verification_that_cannot_be_made_is_not_tried_at_once_again(wor
     first = due(sync(), await history(world))
     assert first is not None
     assert (first.mode, first.reason) == ("incremental", "a verification is due")
-    world.clerk.add_fault(ApiFault("status", status=401, route="/users"))
+    world.clerk.add_fault(ApiFault("status", status=401))
     assert (await world.sweep(mode="incremental")).state == "parked"
     now = await history(world)
     assert now.kinds["user"].doubts_due
@@ -77,7 +77,7 @@ async def test_an_approval_given_for_others_is_taken_back(world: World) -> None:
 
 async def test_the_mark_of_an_outage_is_answered_for_each_kind_by_a_run_of_that_kind(world: World) -> None:
     """An hourly sweep of memberships says nothing of users."""
-    await world.admin.execute("update clerk_private.instance set sweep_requested_at = now()")
+    await world.admin.execute("insert into clerk_private.instance (id, sweep_requested_at) values ('ins_1', now())")
     asked = await history(world)
     assert asked.requested_at is not None
     assert all(of.requested for of in asked.kinds.values())
