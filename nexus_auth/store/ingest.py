@@ -32,7 +32,7 @@ REMEMBERED_POISONERS = 1_000
 
 OUTCOMES = (
     *("created", "updated", "unchanged", "stale", "deleted", "buried", "incomplete"),
-    *("waiting", "kept", "parked", "seen"),
+    *("waiting", "kept", "parked", "held", "seen"),
 )
 """Of an event that is applied; of one that is not."""
 
