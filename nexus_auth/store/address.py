@@ -23,6 +23,9 @@ from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 Pooler = Literal["auto", "session", "transaction"]
 """How a pooler on the way shares its connections: found out at start, by session (or no pooler), or by transaction."""
 
+POOLER = "NEXUS_AUTH_POOLER"
+"""The variable that says it where it shall not be found out."""
+
 CONNECT_SECONDS = 5.0
 """Where the URL sets no connect_timeout."""
 
@@ -210,7 +213,7 @@ def read_address(url: str, *, environment: Mapping[str, str] = os.environ) -> Ad
         settings=settings,
         startup_options=rest,
         application_name=known.get("application_name") or known.get("fallback_application_name"),
-        pooler=_pooler(known, hosts),
+        pooler=_pooler(known, hosts, asked=environment.get(POOLER) or "auto"),
         binding=binding,
     )
 
@@ -409,10 +412,13 @@ def _escaped(value: str) -> str:
     return re.sub(r"([ \\])", r"\\\1", value)
 
 
-def _pooler(known: Mapping[str, str], hosts: tuple[tuple[str, int], ...]) -> Pooler:
-    """What the URL itself says of a pooler. Supabase's pooler shares by transaction on port 6543."""
-    if known.get("pgbouncer", "").lower() == "true":
-        return "transaction"
-    if any(host.endswith(".pooler.supabase.com") and port == 6543 for host, port in hosts):
+def _pooler(known: Mapping[str, str], hosts: tuple[tuple[str, int], ...], *, asked: str) -> Pooler:
+    """What the environment, or the URL itself, says of a pooler. Supabase's shares by transaction on port 6543."""
+    if asked not in ("auto", "session", "transaction"):
+        raise AddressRefused(f"{POOLER} must be auto, session or transaction")
+    if asked == "session":
+        return "session"
+    supabase = any(host.endswith(".pooler.supabase.com") and port == 6543 for host, port in hosts)
+    if asked == "transaction" or supabase or known.get("pgbouncer", "").lower() == "true":
         return "transaction"
     return "auto"

@@ -95,13 +95,12 @@ async def open_pool(
     size: int,
     statement_seconds: float = STATEMENT_SECONDS,
     before_use: Callable[[], None] | None = None,
-    pooler: Pooler = "auto",
 ) -> "asyncpg.Pool[asyncpg.Record]":
     """Opens `size` connections at most, all of them as `role`; a statement may take `statement_seconds`.
 
     `before_use` is called whenever a connection is taken, and says by raising that nothing may be done any more.
-    `pooler`: how a pooler on the way shares its connections; "auto" finds out. Raises `AddressRefused` where the URL
-    cannot be used, `TlsRefused` where the server's TLS is not what the URL asks for, and what asyncpg raises.
+    Raises `AddressRefused` where the URL cannot be used, `TlsRefused` where the server's TLS is not what the URL asks
+    for, and what asyncpg raises.
     """
 
     async def allowed(_connection: Any) -> None:
@@ -117,7 +116,7 @@ async def open_pool(
         reset=_keep,
         setup=allowed,
         address=address,
-        by_transaction=await pooler_of(address, pooler=pooler) == "transaction",
+        by_transaction=await pooler_of(address) == "transaction",
         settings=_settings(address, role=role, application=application, statement_seconds=statement_seconds),
     )
 
@@ -129,7 +128,6 @@ async def move_pool(
     role: str,
     application: str,
     statement_seconds: float = STATEMENT_SECONDS,
-    pooler: Pooler = "auto",
 ) -> None:
     """From now on `pool` connects to `database_url`: a rotated password, another host. What is in use ends its work on
     its old connection, which is closed when it is given back.
@@ -140,22 +138,21 @@ async def move_pool(
     pool.set_connect_args(
         None,
         address=address,
-        by_transaction=await pooler_of(address, pooler=pooler) == "transaction",
+        by_transaction=await pooler_of(address) == "transaction",
         settings=_settings(address, role=role, application=application, statement_seconds=statement_seconds),
     )
     await pool.expire_connections()
 
 
-async def pooler_of(address: Address, *, pooler: Pooler = "auto") -> Pooler:
+async def pooler_of(address: Address) -> Pooler:
     """How a pooler on the way shares its connections: "session" (or there is none) or "transaction".
 
-    Asked of the server where neither `pooler` nor the URL says so. A pooler is there where the process that answered
+    Asked of the server where the address does not say. A pooler is there where the process that answered
     the login is not the one that answers queries; it shares by transaction where a second connection is served by the
     process that served the first. Raises as `connect` does.
     """
-    known = pooler if pooler != "auto" else address.pooler
-    if known != "auto":
-        return known
+    if address.pooler != "auto":
+        return address.pooler
     first = await connect(address)
     try:
         if await _process(first) == first.get_server_pid():
