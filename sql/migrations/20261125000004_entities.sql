@@ -136,7 +136,7 @@ begin
     v_parts := v_parts || (
       select jsonb_build_object(
         'parents', string_agg(format(
-          'coalesce(c.object #>> %2$L, t.%1$I, max(c.object #>> %2$L) over (partition by c.id)) as parent_%3$s,
+          'coalesce(c.object #>> %2$L, t.%1$I, max(c.object #>> %2$L) over (partition by c.kind, c.id)) as parent_%3$s,
            c.object #>> %2$L is not null as told_%3$s', p.column_name, p.path, p.position), ', ' order by p.position),
         'lacks', string_agg(format('j.parent_%s is null', p.position), ' or ' order by p.position),
         'whole', string_agg(format('j.told_%s', p.position), ' and ' order by p.position),
@@ -187,15 +187,16 @@ begin
             -- What an object belongs to never changes: any event of the batch may say it for the others.
             select c.*, {parents}
             from unnest(p_changes) with ordinality as c
-            left join clerk.{table} t on t.id = c.id and c.buried_by is null
-            where c.kind = '{kind}'
+            left join clerk.{table} t on t.id = c.id and c.kind = '{kind}' and c.buried_by is null
           ), judged as (
             select c.*, (
               select max(o.deleted_at) from clerk_private.objects o
-              where c.buried_by is null and o.deleted_at is not null and (o.kind, o.id) in ({pairs})) as parent_deleted_at
+              where c.kind = '{kind}' and c.buried_by is null and o.deleted_at is not null and (o.kind, o.id) in ({pairs})
+            ) as parent_deleted_at
             from completed c
           )
           select array_agg(case
+              when j.kind is distinct from '{kind}' then null
               when j.buried_by is not null then
                 (j.kind, j.id, j.buried_by, 0, j.observed_at, 0::smallint, '', j.source, null)::clerk_private.change
               when ({lacks}) and not exists (
@@ -203,12 +204,11 @@ begin
                 where o.kind = j.kind and o.id = j.id and o.deleted_at is not null) then null
               when j.parent_deleted_at is not null then
                 (j.kind, j.id, 'parent', 0, j.parent_deleted_at, 0::smallint, '', j.source, null)::clerk_private.change
-              when j.ordinality is not null then
+              else
                 (j.kind, j.id, null, j.updated_at, j.observed_at, j.source_rank, j.svix_id, j.source,
                  case when {whole} then j.object else j.object{merged} end)::clerk_private.change
-              end order by g.n)
-          from generate_series(1, cardinality(p_changes)) g (n)
-          left join judged j on j.ordinality = g.n);
+              end order by j.ordinality)
+          from judged j);
       end $body$
     $template$, v_parts);
   end if;
@@ -364,8 +364,9 @@ create function clerk_private.arbitrate(
   p_kind text, p_changes clerk_private.change[], p_digests bytea[], p_projection smallint) returns text[]
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  v_won bigint[];
-  v_lost text[];
+  v_chosen jsonb;    -- by id: which of its changes was tried
+  v_written jsonb;   -- by id: whether that one was written
+  v_dead jsonb;      -- ids that are tombstones now
   v_verdicts text[];
 begin
   with candidates as (
@@ -411,32 +412,31 @@ begin
       end
     returning o.id
   )
-  select array_agg(c.ordinality) filter (where w.id is not null), array_agg(c.id) filter (where w.id is null)
-  into v_won, v_lost
-  from candidates c left join written w on w.id = c.id;
+  select (select jsonb_object_agg(c.id, c.ordinality) from candidates c),
+    coalesce((select jsonb_object_agg(w.id, true) from written w), '{}')
+  into v_chosen, v_written;
 
   -- A deletion that a revival made stale must not hide an update of its batch: judge that one by itself.
-  if v_lost is not null and exists (
-    select from unnest(p_changes) c where c.kind = p_kind and c.id = any (v_lost) and c.buried_by is not null) then
+  if exists (
+    select from unnest(p_changes) c where c.kind = p_kind and c.buried_by is not null and not v_written ? c.id) then
     v_verdicts := clerk_private.arbitrate(p_kind, (
-      select array_agg(case when c.kind = p_kind and c.id = any (v_lost) and c.buried_by is null
+      select array_agg(case when c.kind = p_kind and not v_written ? c.id and c.buried_by is null
         then p_changes[c.ordinality] end order by c.ordinality)
       from unnest(p_changes) with ordinality as c), p_digests, p_projection);
   end if;
 
+  -- In a statement of its own: it sees what others committed while this one waited for their rows.
+  select coalesce(jsonb_object_agg(o.id, true), '{}') into v_dead from clerk_private.objects o
+  where o.kind = p_kind and o.deleted_at is not null and o.id = any (array(select jsonb_object_keys(v_chosen - array(select jsonb_object_keys(v_written)))));
+
   return (
     select array_agg(case
       when c.kind is distinct from p_kind then null
-      when c.ordinality = any (v_won) then case when c.buried_by is null then 'won' else 'deleted' end
+      when v_written ? c.id and (v_chosen ->> c.id)::bigint = c.ordinality then case when c.buried_by is null then 'won' else 'deleted' end
       when v_verdicts[c.ordinality] = 'won' then 'won'
-      when t.id is not null then 'buried'
+      when v_dead ? c.id or v_written ? c.id and p_changes[(v_chosen ->> c.id)::bigint].buried_by is not null then 'buried'
       else 'stale' end order by c.ordinality)
-    from unnest(p_changes) with ordinality as c
-    left join (
-      select o.id from clerk_private.objects o
-      where o.kind = p_kind and o.deleted_at is not null and o.id = any (
-        select x.id from unnest(p_changes) x where x.kind = p_kind)
-    ) t on t.id = c.id);
+    from unnest(p_changes) with ordinality as c);
 end $$;
 
 -- What each change came to: won becomes created, updated or unchanged, by what happened to the typed row.

@@ -43,9 +43,9 @@ begin
   v_verified := exists (select from clerk_private.verifier v where v.seen_at > clock_timestamp() - c_patience);
 
   for d in
-    select c.ordinality as n, c.kind, c.id, c.observed_at, p.svix_id, p.secret, coalesce(o.revived_at, -1) as revived_at
+    select c.ordinality as n, c.kind, c.id, c.observed_at, coalesce(o.revived_at, -1) as revived_at,
+      p_deliveries[c.ordinality].svix_id, p_deliveries[c.ordinality].secret
     from unnest(p_changes) with ordinality as c
-    join unnest(p_deliveries) with ordinality as p on p.ordinality = c.ordinality
     left join clerk_private.objects o on o.kind = c.kind and o.id = c.id
     where c.buried_by is not null order by c.ordinality
   loop
@@ -357,7 +357,7 @@ begin
 
   -- A time of receipt is the server's own. Those that no delivery can have would make partitions without end.
   update clerk_private.inbox_default i set received_at = now()
-  where not (i.received_at > now() - c_keep and i.received_at < now() + interval '1 day');
+  where not (i.received_at > now() - c_keep_seen and i.received_at < current_date + c_ahead);
 
   for v_day in
     select d::date from generate_series(current_date, current_date + c_ahead, interval '1 day') d

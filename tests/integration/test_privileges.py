@@ -51,7 +51,7 @@ PRIVATE_WRITES = {
     "release what is held": "update clerk_private.held_deletions set state = 'released'",
     "trust a secret": "delete from clerk_private.distrusted_secrets",
     "pose as a verifier": "insert into clerk_private.verifier (seen_at) values (now())",
-    "lock a parent": "lock table clerk_private.bucket_0 in row exclusive mode",
+    "lock a parent": "do $$ begin lock table clerk_private.bucket_0 in row exclusive mode; end $$",
     "set the guard": "select clerk_private.set_guard('user', 10, 1)",
     "say that one verifies": "select clerk_private.verifier_seen()",
     "answer for what is held": "select clerk_private.answer_held('user', '{}', '{}', '{}', '60 s')",
