@@ -53,9 +53,7 @@ class Budget:
     async def open(self) -> None:
         """Makes the instance's row, or gives it this share."""
         await self._pool.execute(
-            "insert into clerk_private.budget as b (instance_id, per_second, burst, tokens) values ($1, $2, $3, $3)"
-            " on conflict (instance_id) do update set per_second = excluded.per_second, burst = excluded.burst,"
-            " tokens = least(b.tokens, excluded.burst)",
+            "select clerk_private.open_budget($1, $2, $3, true)",
             self._instance_id,
             self._share.per_second,
             float(self._share.burst),

@@ -110,8 +110,8 @@ class World:
         """By id: problem and action, of the sweep of one run or of the newest."""
         rows = await self.admin.fetch(
             "select f.id, f.problem, f.action from clerk_private.findings f"
-            " join clerk_private.runs r on r.id = f.run_id where r.sweep_id = (select s.sweep_id from clerk_private.runs s"
-            " where s.id = coalesce($1, (select max(id) from clerk_private.runs)))",
+            " join clerk_private.runs r on r.id = f.run_id join clerk_private.runs s on s.sweep_id = r.sweep_id"
+            " where s.id = coalesce($1, (select max(id) from clerk_private.runs))",
             run,
         )
         return {row[0]: (row[1], row[2]) for row in rows}
