@@ -9,7 +9,7 @@ WORKERS ?= 2
 ARGS ?=
 
 help: ## print this help
-	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 install:
 	@devtools/install

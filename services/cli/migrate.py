@@ -9,7 +9,7 @@ import click
 from nexus_auth.store.migrations import DEFAULT_PREFIX, NOT_READY, MigrationFailed
 from nexus_auth.store.migrations import migrate as apply_migrations
 from services.cli.database import UNREADABLE, DatabaseFailed, Failed, address
-from services.cli.output import tell
+from services.cli.output import say, tell
 
 
 @click.command()
@@ -43,7 +43,7 @@ def migrate(*, database_url_env: str, wait: float) -> None:
     except ValueError:
         raise click.UsageError(f"{database_url_env} or NEXUS_AUTH_ROLE_PREFIX cannot be read") from None
     for name in applied:
-        click.echo(f"applied {name}")
+        say(f"applied {name}")
     if not applied:
         tell(f"{where} is up to date")
 
