@@ -10,6 +10,7 @@ from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
 from services.cli.wording import KINDS, kind_words
 
+
 @click.command()
 @click.option("--run", "run_id", type=click.IntRange(1, 2**63 - 1), help="Of this run; else of the newest with any.")
 @click.option("--kind", type=click.Choice(tuple(KINDS)), help="Of one kind of object.")

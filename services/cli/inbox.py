@@ -39,9 +39,9 @@ async def _list(settings: CliSettings, *, selection: Selection, limit: int, outp
         print_json([_listed(event) for event in found])
         return
     print_table(
-        ("received", "svix id", "type", "object", "state", "outcome"),
+        ("received", "type", "state", "outcome", "svix id", "object", "error"),
         (
-            (iso(e.received_at), e.svix_id, e.type or "(unreadable)", e.object_id, e.state, e.error or e.outcome)
+            (iso(e.received_at), e.type or "(unreadable)", e.state, e.outcome, e.svix_id, e.object_id, e.error)
             for e in found
         ),
     )

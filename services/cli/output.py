@@ -57,9 +57,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, title
     """
     console = _console()
     cells = [[_parts(cell) for cell in row] for row in rows]
-    widths = [
-        max((cell_len(_joined(row[number]).plain) for row in cells), default=0) for number in range(len(columns))
-    ]
+    widths = [max((cell_len(_joined(row[number]).plain) for row in cells), default=0) for number in range(len(columns))]
     widths = [max(width, cell_len(name)) for width, name in zip(widths, columns, strict=True)]
     shown = _that_fit(widths, console.width)
     with written():

@@ -60,9 +60,7 @@ def test_the_help_and_the_page_agree_on_the_codes(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--output", "json"], ["inbox", "list"]])
-def test_a_full_disk_is_one_sentence_and_exit_1(
-    nexus_auth: CommandLine, tmp_path: Path, arguments: list[str]
-) -> None:
+def test_a_full_disk_is_one_sentence_and_exit_1(nexus_auth: CommandLine, tmp_path: Path, arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "services.cli", *arguments],
