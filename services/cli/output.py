@@ -114,7 +114,7 @@ def tell(sentence: str) -> None:
 
 @contextmanager
 def written() -> Iterator[None]:
-    """Raises `OutputFailed` where standard output takes no more. A reader that left (`| head`) stays BrokenPipeError."""
+    """Raises `OutputFailed` where standard output takes no more; BrokenPipeError where its reader left (`| head`)."""
     try:
         yield
     except BrokenPipeError:

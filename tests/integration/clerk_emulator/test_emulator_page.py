@@ -1,4 +1,4 @@
-"""The emulator's page: what it lists, what it keeps of a form that it refused, and the state that outlasts a process."""
+"""The page of the emulator: its lists, what it keeps of a refused form, and the state that outlasts a process."""
 
 import re
 from collections.abc import AsyncIterator
