@@ -11,8 +11,8 @@ PROGRAM = """
 import signal, sys
 from nexus_auth import signals
 signals.take_over()
-print("up", flush=True)
 try:
+    print("up", flush=True)
     signal.pause()
 except KeyboardInterrupt:
     sys.exit(3)
