@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
@@ -11,6 +12,7 @@ RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
 CONNECTIONS = files("nexus_auth.store").joinpath("connections.sql").read_text("utf-8")
 FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
+SECRETS = files("nexus_auth.store").joinpath("secrets_seen.sql").read_text("utf-8")
 UNLISTED = files("nexus_auth.store").joinpath("findings_unlisted.sql").read_text("utf-8")
 PARKED = files("nexus_auth.store").joinpath("parked.sql").read_text("utf-8")
 
@@ -96,6 +98,33 @@ async def newest_with_findings(connection: Any, *, sync: str) -> int | None:
         sync,
     )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Whether events arrive."""
+
+    claimed_at: datetime | None
+    """Since when the database belongs to an instance; None where the reader may not know it, or nobody holds it."""
+    last_event_at: datetime | None
+    secrets: dict[str, datetime] | None
+    """Fingerprints of the secrets that verified the last day's events, with the last event of each; None: unknown."""
+
+
+async def arrivals(connection: Any) -> Arrivals:
+    """When the last event came, and which secrets verified the last day's. Any of our groups may ask, and learns what
+    it may read.
+    """
+    last = await connection.fetchval("select max(received_at) from clerk_private.inbox_seen")
+    may = await connection.fetchval(
+        "select has_column_privilege('clerk_private.inbox', 'secret', 'select')"
+        " and has_column_privilege('clerk_private.instance', 'claimed_at', 'select')"
+    )
+    if not may:
+        return Arrivals(None, last, None)
+    claimed = await connection.fetchval("select claimed_at from clerk_private.instance")
+    rows = await connection.fetch(SECRETS)
+    return Arrivals(claimed, last, {row["secret"]: row["last"] for row in rows})
 
 
 async def drift(connection: Any, *, sync: str, limit: int) -> tuple[int, list[Mapping[str, Any]]]:

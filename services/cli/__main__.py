@@ -5,6 +5,7 @@ from importlib.metadata import version
 import click
 
 from services.cli.approve import approve
+from services.cli.doctor.command import doctor
 from services.cli.explain import explain
 from services.cli.findings import findings
 from services.cli.inbox import inbox
@@ -35,7 +36,7 @@ def main() -> None:
     """
 
 
-for command in (status, plan, sync, findings, approve, explain, migrate, instance, inbox, replay):
+for command in (doctor, status, plan, sync, findings, approve, explain, migrate, instance, inbox, replay):
     main.add_command(command)
 
 

@@ -89,6 +89,20 @@ def print_pairs(pairs: Iterable[tuple[str, object]], *, title: str) -> None:
         console.print(table)
 
 
+def print_lines(rows: Iterable[Sequence[Cell]]) -> None:
+    """Rows without a heading, whose last cell is a sentence: on a terminal it is wrapped below itself."""
+    console = _console()
+    table = Table.grid(padding=(0, GAP))
+    for number, row in enumerate(rows):
+        if not number:
+            for column in range(len(row)):
+                last = column == len(row) - 1
+                table.add_column(no_wrap=not last or not console.is_terminal, overflow="fold")
+        table.add_row(*(_joined(_parts(cell)) for cell in row))
+    with written():
+        console.print(table)
+
+
 def print_json(value: Any) -> None:
     """One JSON document."""
     say(json.dumps(value, indent=2, ensure_ascii=True, default=float))
