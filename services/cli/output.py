@@ -92,15 +92,19 @@ def print_pairs(pairs: Iterable[tuple[str, object]], *, title: str) -> None:
 def print_lines(rows: Iterable[Sequence[Cell]]) -> None:
     """Rows without a heading, whose last cell is a sentence: on a terminal it is wrapped below itself."""
     console = _console()
+    lines = [[_joined(_parts(cell)) for cell in row] for row in rows]
+    widths = [max(cell_len(cell.plain) for cell in column) for column in zip(*lines, strict=True)]
     table = Table.grid(padding=(0, GAP))
-    for number, row in enumerate(rows):
-        if not number:
-            for column in range(len(row)):
-                last = column == len(row) - 1
-                table.add_column(no_wrap=not last or not console.is_terminal, overflow="fold")
-        table.add_row(*(_joined(_parts(cell)) for cell in row))
+    for number in range(len(widths)):
+        table.add_column(no_wrap=number < len(widths) - 1, overflow="fold")
     with written():
-        console.print(table)
+        for line in lines:
+            if console.is_terminal:
+                table.add_row(*line)
+            else:
+                console.print(_line(line, widths), soft_wrap=True)
+        if console.is_terminal:
+            console.print(table)
 
 
 def print_json(value: Any) -> None:
