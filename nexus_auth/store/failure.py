@@ -115,7 +115,7 @@ def _of_state(error: asyncpg.PostgresError, *, role: str) -> Failure:
         case "28P01" | "28000":
             return Failure("login", "the database refused the login or its password", "check both in the URL")
         case "3D000":
-            return Failure("no database", "there is no database of that name", "create it, then " + _MIGRATE)
+            return Failure("no database", "the database does not exist", "create it, then " + _MIGRATE)
         case "42501":
             remedy = f"it must be a member of {named} in this database, and the group must have its listed rights"
             return Failure("rights", f"the login may not do this: {said}", remedy)

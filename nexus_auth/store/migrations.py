@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 import asyncpg
 
-from nexus_auth.store.address import Address, read_address
+from nexus_auth.store.address import Address, AddressRefused, read_address
 from nexus_auth.store.failure import Failure, explain
 from nexus_auth.store.pool import connect, pooler_of
 
@@ -102,7 +102,10 @@ def render(sql: str, *, role_prefix: str) -> str:
 
 
 def _dbmate(database_url: str, command: list[str], *, role_prefix: str, sql_dir: Path, timeout: float) -> str:
-    address = read_address(database_url)
+    try:
+        address = read_address(database_url)
+    except AddressRefused as error:
+        raise MigrationFailed(str(error), failure=explain(error)) from None
     deadline = time.monotonic() + timeout
     races = 0
     with _rendered(sql_dir, role_prefix=role_prefix) as folder:

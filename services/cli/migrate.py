@@ -54,6 +54,8 @@ def migrate(*, database_url_env: str, wait: float, logins_from: Path | None) -> 
     except MigrationFailed as error:
         if (error.failure is not None and error.failure.kind in UNREACHED) or NOT_READY.search(str(error)):
             raise DatabaseFailed(f"the database {where} cannot be reached: {error}") from None
+        if error.failure is not None:
+            raise DatabaseFailed(f"{where} was not migrated: {error}") from None
         raise Failed(f"{where} was not migrated: {error}") from None
     except ValueError:
         raise click.UsageError("NEXUS_AUTH_ROLE_PREFIX cannot be read") from None

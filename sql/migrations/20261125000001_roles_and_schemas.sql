@@ -103,18 +103,22 @@ grant create on schema clerk_private to clerk_definer;
 create function clerk.jwt() returns jsonb language sql stable parallel safe set search_path = '' as
 $$ select nullif(current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb $$;
 
+-- The claims of a session that is complete. One that waits for a task ("sts": "pending") is signed out, as Clerk's SDKs treat it.
+create function clerk.active_claims() returns jsonb language sql stable parallel safe set search_path = '' as
+$$ select case when clerk.jwt() ->> 'sts' = 'pending' then null else clerk.jwt() end $$;
+
 create function clerk.current_user_id() returns text language sql stable parallel safe set search_path = '' as
-$$ select clerk.jwt() ->> 'sub' $$;
+$$ select clerk.active_claims() ->> 'sub' $$;
 
 -- The active organization, from session tokens of version 2 ("o") and 1 ("org_id").
 create function clerk.current_org_id() returns text language sql stable parallel safe set search_path = '' as
-$$ select coalesce(clerk.jwt() -> 'o' ->> 'id', clerk.jwt() ->> 'org_id') $$;
+$$ select coalesce(clerk.active_claims() -> 'o' ->> 'id', clerk.active_claims() ->> 'org_id') $$;
 
 -- Its role as Clerk names it elsewhere ("org:admin"); version 2 leaves the prefix out.
 create function clerk.current_org_role() returns text language sql stable parallel safe set search_path = '' as
-$$ select coalesce('org:' || (clerk.jwt() -> 'o' ->> 'rol'), clerk.jwt() ->> 'org_role') $$;
+$$ select coalesce('org:' || (clerk.active_claims() -> 'o' ->> 'rol'), clerk.active_claims() ->> 'org_role') $$;
 
-grant execute on function clerk.jwt(), clerk.current_user_id(), clerk.current_org_id(), clerk.current_org_role()
+grant execute on function clerk.jwt(), clerk.active_claims(), clerk.current_user_id(), clerk.current_org_id(), clerk.current_org_role()
   to anon, authenticated, service_role, clerk_definer;
 reset role;
 
