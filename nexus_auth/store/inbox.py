@@ -16,7 +16,7 @@ UNKNOWN = files("nexus_auth.store").joinpath("inbox_unknown.sql").read_text("utf
 PAGE = files("nexus_auth.store").joinpath("inbox_page.sql").read_text("utf-8")
 SHOW = files("nexus_auth.store").joinpath("inbox_show.sql").read_text("utf-8")
 
-STATES = ("applied", "waiting", "parked", "kept")
+STATES = ("applied", "waiting", "parked", "kept", "held")
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 1, 1, tzinfo=UTC)

@@ -8,6 +8,7 @@ from services.cli.approve import approve
 from services.cli.doctor.command import doctor
 from services.cli.explain import explain
 from services.cli.findings import findings
+from services.cli.forget import forget
 from services.cli.inbox import inbox
 from services.cli.instance import instance
 from services.cli.migrate import migrate
@@ -36,7 +37,7 @@ def main() -> None:
     """
 
 
-for command in (doctor, status, plan, sync, findings, approve, explain, migrate, instance, inbox, replay):
+for command in (doctor, status, plan, sync, findings, approve, explain, migrate, instance, inbox, replay, forget):
     main.add_command(command)
 
 
