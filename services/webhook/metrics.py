@@ -76,11 +76,11 @@ class WebhookMetrics:
         self.default_rows = gauge("unpartitioned_events", "Events stored without a partition: maintenance has not run")
         self.overdue = gauge("overdue_partitions", "Days past keeping that still hold parked or waiting events")
         self.held = gauge("held_deletions", "Deletion events that are held until Clerk or a human decides: nexus-auth held list")
-        self.held_oldest = gauge("held_deletion_oldest_seconds", "Age of the oldest of them; from 300 on its row is hidden")
+        self.held_oldest = gauge("held_oldest_seconds", "Age of the oldest of them; from 300 on its row is hidden")
         self.distrusted = gauge("distrusted_secrets", "Signing secrets whose deletions were refused: nexus-auth held list")
         self.unverified = gauge("unverified_deletions", "Deletions beyond an hour's share that nobody could verify, ever")
         self.verifier_age = gauge(
-            "deletion_verifier_age_seconds", "Since somebody who can verify held deletions was there; +Inf: never"
+            "verifier_age_seconds", "Since somebody who can verify held deletions was there; +Inf: never"
         )
         initialise(self.rejected, REASONS)
         for group, verb in product([*ENTITIES, *MESSAGE_GROUPS], sorted(_VERBS)):
