@@ -22,7 +22,7 @@ from devtools.postgres import Database
 from devtools.run.parts import Part
 from devtools.run.said import read_json, sentence
 from nexus_auth.clerk.api import ClerkApi
-from nexus_auth.reconcile.engine import Engine, Result
+from nexus_auth.reconcile.engine import Engine, SweepResult
 from nexus_auth.reconcile.policy import Guard, SyncPolicy
 from nexus_auth.store import instance, runs
 from nexus_auth.store.budget import Budget, Share
@@ -86,7 +86,7 @@ class Stage:
         drift: Policy = "Fix",
         guard: Guard | None = None,
         clerk: ClerkApi | None = None,
-    ) -> Result:
+    ) -> SweepResult:
         """One run of the engine; `clerk` in the place of the API with the right key."""
         budget = Budget(self._pool, instance_id=self.clerk.instance_id, share=Share.of("Production", percent=100))
         await budget.open()

@@ -6,7 +6,7 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from nexus_auth.clerk.catalogue import ENTITIES, MESSAGE_GROUPS, PROJECTED_VERBS
+from nexus_auth.clerk.catalogue import ENTITIES, MESSAGE_GROUPS
 from nexus_auth.store.ingest import OUTCOMES
 from nexus_auth.store.maintenance import Backlog
 from nexus_auth.telemetry.metrics import initialise
@@ -119,7 +119,7 @@ def _outcomes(group: str, verb: str) -> Iterable[str]:
         return ("kept", "seen")
     if not entity.projected:
         return ("waiting", "seen")
-    return OUTCOMES if verb in PROJECTED_VERBS else ("kept", "seen")
+    return OUTCOMES if verb in entity.verbs else ("kept", "seen")
 
 
 def type_label(event_type: str) -> str:
