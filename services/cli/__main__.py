@@ -9,6 +9,7 @@ from services.cli.doctor.command import doctor
 from services.cli.explain import explain
 from services.cli.findings import findings
 from services.cli.forget import forget
+from services.cli.held import held
 from services.cli.inbox import inbox
 from services.cli.instance import instance
 from services.cli.migrate import migrate
@@ -37,7 +38,7 @@ def main() -> None:
     """
 
 
-for command in (doctor, status, plan, sync, findings, approve, explain, migrate, instance, inbox, replay, forget):
+for command in (doctor, status, plan, sync, findings, approve, explain, migrate, instance, inbox, replay, held, forget):
     main.add_command(command)
 
 
