@@ -13,6 +13,7 @@ import asyncpg
 
 from nexus_auth.store import maintenance
 from nexus_auth.store.borrowing import borrowed
+from nexus_auth.store.failure import explain
 from nexus_auth.telemetry.logs import OnChange
 from services.webhook.metrics import WebhookMetrics
 from services.webhook.verification import Secrets
@@ -45,8 +46,11 @@ async def repeat(chore: Chore) -> None:
         try:
             await chore.work()
         except Exception as error:  # whatever it was, the next round may succeed
-            said = f"{type(error).__name__}: {error}"[:300]
-            state.trouble("upkeep failed, will try again", task=chore.name, error=said)
+            failure = explain(error)
+            text = f"upkeep failed, will try again: {failure}"
+            if failure.kind == "other" and not isinstance(error, asyncpg.PostgresError):
+                logger.error("upkeep met an error of its own", exc_info=error, extra={"task": chore.name})
+            state.trouble(text, kind=failure.kind, task=chore.name)
             await asyncio.sleep(min(chore.seconds, chore.again_after))
         else:
             state.fine()

@@ -163,7 +163,10 @@ async def test_an_event_of_another_instance_is_refused_loudly(database: Database
         ):
             assert await service.post(Signed(body)) == (403, "event of another Clerk instance\n")
         assert await service.metric("nexus_auth_webhook_wrong_instance_total") == 3
-        assert (await service.logged("refused an event of another instance"))["level"] == "error"
+        said = await service.logged(
+            "refused an event of another Clerk instance: its endpoint points here, or CLERK_INSTANCE_ID is wrong"
+        )
+        assert (said["level"], said["expected"]) == ("error", INSTANCE)
         assert nothing_written(database)
 
 
