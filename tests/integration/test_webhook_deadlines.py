@@ -125,7 +125,11 @@ async def test_behind_a_table_lock_everybody_hears_a_503_within_twelve_seconds_a
 async def test_a_read_only_server_and_a_revoked_right_are_said_once_each_and_when_they_are_over(
     database: Database, tmp_path: Path
 ) -> None:
-    on, off = (f"alter database {database.name} set default_transaction_read_only = {value}" for value in ("on", "off"))
+    login = f"{database.role_prefix}webhook_login"
+    on, off = (
+        f"alter role {login} in database {database.name} set default_transaction_read_only = {value}"
+        for value in ("on", "off")
+    )
     cut = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and usename like '%webhook_login'"
     function = "clerk_private.ingest(clerk_private.delivery[], clerk_private.change[])"
     async with WebhookService(database, folder=tmp_path, NEXUS_AUTH_LOG_EVENTS=None) as service:
