@@ -54,8 +54,8 @@ async def test_what_is_no_http_is_answered_with_a_line_that_says_nothing_and_log
             assert answer.text in ("bad request\n", "expectation failed\n", VERIFIED), (case, answer)
         assert await service.health("/livez") == (200, "ok\n")
         assert service.log.read_bytes()[before:] == b""
-        async with service.session.get(service.health_url + "/nowhere") as answer:
-            assert (answer.status, "Server" in answer.headers) == (404, False)
+        async with service.session.get(service.health_url + "/nowhere") as nowhere:
+            assert (nowhere.status, "Server" in nowhere.headers) == (404, False)
 
 
 async def test_connections_that_fill_the_body_memory_slowly_cut_off_themselves_and_no_genuine_event(
