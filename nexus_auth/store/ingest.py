@@ -42,7 +42,7 @@ LANE_PAUSES = (0.1, 1.0)
 
 OUTCOMES = (
     *("created", "updated", "unchanged", "stale", "deleted", "buried", "incomplete"),
-    *("waiting", "kept", "parked", "seen"),
+    *("waiting", "kept", "parked", "held", "seen"),
 )
 """Of an event that is applied; of one that is not."""
 

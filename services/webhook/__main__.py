@@ -31,6 +31,7 @@ from services.webhook.app import Gate, Receiver
 from services.webhook.metrics import WebhookMetrics
 from services.webhook.settings import WebhookSettings
 from services.webhook.verification import Secrets
+from services.webhook.verifier import LOOK_SECONDS, HeldVerifier
 
 logger = logging.getLogger("services.webhook")
 
@@ -42,8 +43,8 @@ OPEN_SECONDS = 30.0
 REQUEST_SWEEP_SECONDS = 10.0
 LOCK_HOLDERS_SECONDS = 10.0
 """What a database that stands still may cost at most."""
-SPARE_CONNECTIONS = 3
-"""Beside the lanes' own: housekeeping, the request of a sweep, the gate. A changed address is tried on one more."""
+SPARE_CONNECTIONS = 4
+"""Beside the lanes' own: housekeeping, the request of a sweep, the gate, held deletions. A changed address is tried on one more."""
 
 APPLICATION = "nexus-auth webhook"
 
@@ -180,6 +181,8 @@ class Service:
         self._gate.instance_id, self._gate.commit, self._gate.closed_because = instance_id, commit, None
         for chore in upkeep.chores(self._pool, metrics=self._metrics, database_answers=self._receiver.database_answers):
             self._keep(chore)
+        verifier = HeldVerifier(self._pool, settings=settings, instance_id=instance_id)
+        self._keep(upkeep.Chore("verify held deletions", verifier.look, LOOK_SECONDS))
         if settings.database_url_file is not None:
             move = partial(self._move, self._pool)
             self._keep(upkeep.follow_address(settings.read_database_url, address=address, move=move))

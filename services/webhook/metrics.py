@@ -1,5 +1,6 @@
 """What the webhook service counts. Labels are bounded: event types of the catalogue, never an id."""
 
+import math
 from collections.abc import Iterable
 from itertools import product
 
@@ -74,6 +75,13 @@ class WebhookMetrics:
         )
         self.default_rows = gauge("unpartitioned_events", "Events stored without a partition: maintenance has not run")
         self.overdue = gauge("overdue_partitions", "Days past keeping that still hold parked or waiting events")
+        self.held = gauge("held_deletions", "Deletion events that are held until Clerk or a human decides: nexus-auth held list")
+        self.held_oldest = gauge("held_deletion_oldest_seconds", "Age of the oldest of them; from 300 on its row is hidden")
+        self.distrusted = gauge("distrusted_secrets", "Signing secrets whose deletions were refused: nexus-auth held list")
+        self.unverified = gauge("unverified_deletions", "Deletions beyond an hour's share that nobody could verify, ever")
+        self.verifier_age = gauge(
+            "deletion_verifier_age_seconds", "Since somebody who can verify held deletions was there; +Inf: never"
+        )
         initialise(self.rejected, REASONS)
         for group, verb in product([*ENTITIES, *MESSAGE_GROUPS], sorted(_VERBS)):
             initialise(self.received, [f"{group}.{verb}"], _outcomes(group, verb))
@@ -94,6 +102,11 @@ class WebhookMetrics:
         self.burying.set(backlog.burying)
         self.default_rows.set(backlog.default_rows)
         self.overdue.set(backlog.overdue_partitions)
+        self.held.set(backlog.held)
+        self.held_oldest.set(backlog.held_oldest_seconds or 0)
+        self.distrusted.set(backlog.distrusted_secrets)
+        self.unverified.set(backlog.unverified_deletions)
+        self.verifier_age.set(math.inf if backlog.verifier_seconds is None else backlog.verifier_seconds)
         self.blocking.clear()
         for constraint in backlog.blocking_constraints:
             self.blocking.labels(constraint).set(1)
