@@ -18,7 +18,7 @@ from tests.wire import until
 
 NAMES = {
     *("connect", "watch the signing secrets", "follow the database address"),
-    *("maintain the inbox", "finish deletions and count", "lane 0", "lane 1", "lane 2"),
+    *("maintain the inbox", "finish deletions and count", "verify held deletions", "lane 0", "lane 1", "lane 2"),
 }
 OURS = (str(ROOT / "services"), str(ROOT / "nexus_auth"))
 
