@@ -1,11 +1,11 @@
 """The URLs and poolers that people use: one URL for every service, and every setting in the session that writes."""
 
 import asyncio
-import os
 import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,15 @@ import asyncpg
 import pytest
 
 from devtools.pgbouncer import PgBouncer, pgbouncer
-from devtools.postgres import Database, ForeignServer, Server, create_database, execute, fetch, temporary_server
+from devtools.postgres import Database, ForeignServer, Server, create_database, execute, fetch
 from nexus_auth.store import leadership
 from nexus_auth.store.address import read_address
 from nexus_auth.store.certificate import TlsRefused
 from nexus_auth.store.failure import explain, lock_holders
-from nexus_auth.store.migrations import SQL_DIR, MigrationFailed, migrate
+from nexus_auth.store.migrations import SQL_DIR, MigrationFailed, migrate, status
 from nexus_auth.store.pool import UnsafeDatabase, open_pool, pooler_of, refuse_unsafe
 from tests.commandline import CommandLine
-from tests.conftest import postgres_version, prepare
+from tests.conftest import prepare
 from tests.events import Signed, event, user
 from tests.service import WebhookService
 
@@ -300,43 +300,42 @@ async def test_the_urls_keepalives_reach_the_socket(database: Database) -> None:
 
 
 @pytest.fixture(scope="module")
-def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
-    """A server with TLS, whose certificate is for `db.internal`, and the certificate of its authority."""
-    folder = tmp_path_factory.mktemp("tls")
+def certified(postgres: Server | ForeignServer) -> Iterator[tuple[str, Path]]:
+    """The administrator's URL of a server behind TLS, whose certificate is for `db.internal`, and its authority's.
+
+    The embedded server was built without TLS; PgBouncer speaks it.
+    """
     openssl = shutil.which("openssl")
     assert openssl is not None
-    for command in (
-        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=authority",
-        "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=db.internal",
-    ):
-        subprocess.run([openssl, *command.split()], cwd=folder, check=True, capture_output=True)
-    (folder / "names").write_text("subjectAltName=DNS:db.internal\n")
-    sign = "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt"
-    subprocess.run([openssl, *sign.split()], cwd=folder, check=True, capture_output=True)
-    with temporary_server(version=postgres_version(), settings={"fsync": "off"}) as server:
-        owner = server.data.stat()
-        for name in ("server.key", "server.crt"):
-            shutil.copy(folder / name, server.data / name)
-            os.chown(server.data / name, owner.st_uid, owner.st_gid)
-            (server.data / name).chmod(0o600)
-        execute(
-            server.admin_url(),
-            "alter system set ssl_cert_file = 'server.crt'",
-            "alter system set ssl_key_file = 'server.key'",
-            "alter system set ssl = on",
-            "select pg_reload_conf()",
+    with tempfile.TemporaryDirectory(prefix="nexus-auth-tls-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for command in (
+            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=authority",
+            "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=db.internal",
+        ):
+            subprocess.run([openssl, *command.split()], cwd=folder, check=True, capture_output=True)
+        (folder / "names").write_text("subjectAltName=DNS:db.internal\n")
+        sign = (
+            "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt"
         )
-        yield server, folder / "ca.crt"
+        subprocess.run([openssl, *sign.split()], cwd=folder, check=True, capture_output=True)
+        (folder / "server.key").chmod(0o644)
+        files = {"client_tls_key_file": folder / "server.key", "client_tls_cert_file": folder / "server.crt"}
+        told = {name: str(file) for name, file in files.items()}
+        with pgbouncer(postgres.admin_url(), client_tls_sslmode="require", **told) as pooler:
+            yield pooler.url(postgres.admin_url()), folder / "ca.crt"
 
 
-def over_tls(server: Server, **parameters: str) -> str:
-    parts = urlsplit(server.admin_url())
-    return urlunsplit(parts._replace(query="&".join(f"{name}={value}" for name, value in parameters.items())))
+def over_tls(url: str, **parameters: str) -> str:
+    query = "&".join(f"{name}={value}" for name, value in parameters.items())
+    return urlunsplit(urlsplit(url)._replace(query=query))
 
 
+@pytest.mark.pgbouncer
 @pytest.mark.parametrize("parameters", [{"sslmode": "verify-full"}, {"channel_binding": "require"}])
 async def test_a_wrong_host_name_is_told_with_the_name_that_the_certificate_has(
-    certified: tuple[Server, Path], tmp_path: Path, parameters: dict[str, str]
+    certified: tuple[str, Path], tmp_path: Path, parameters: dict[str, str]
 ) -> None:
     server, authority = certified
     url = over_tls(server, sslrootcert=str(authority), **parameters)
@@ -350,13 +349,14 @@ async def test_a_wrong_host_name_is_told_with_the_name_that_the_certificate_has(
     assert "percent-encode" not in ran.err
 
 
+@pytest.mark.pgbouncer
 async def test_a_certificate_of_another_authority_is_told_with_the_file_that_was_asked(
-    certified: tuple[Server, Path],
+    certified: tuple[str, Path],
 ) -> None:
     server, authority = certified
     url = over_tls(server, sslrootcert=str(authority), sslmode="verify-ca")
-    migrated = create_database(url, "nexus_auth_tls")
-    assert migrate(migrated) == FILES
+    assert await pooler_of(read_address(url)) == "session"
+    assert status(url) != {}
     with pytest.raises(TlsRefused, match="was not signed by the system's certificates"):
         await pool_of(over_tls(server, sslrootcert="system"))
 
