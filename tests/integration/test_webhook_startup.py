@@ -246,5 +246,5 @@ def test_settings_that_cannot_be_are_told_in_a_sentence_that_repeats_no_secret(
 
 async def test_an_address_that_is_none_is_told_without_the_password_in_it(database: Database, tmp_path: Path) -> None:
     said = await refusal(database, tmp_path, DATABASE_URL="postgresql://clerk_webhook_login:planted#word@127.0.0.1/x")
-    assert "DATABASE_URL is no address of a Postgres database" in said
+    assert "percent-encode special characters of login and password" in said
     assert "planted" not in said
