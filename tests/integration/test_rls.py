@@ -159,7 +159,7 @@ async def test_what_is_being_buried_is_hidden_from_users_and_backends(store: Sto
 
     await hide(store, "organization_membership", "org_c_user_c")
     assert (await everything(store, Seen.user("user_c"))) == sees(users=["user_c"], organizations=[], memberships=[])
-    assert await store.seen(Seen("clerk_writer"), "select count(*) from clerk.organization_memberships") == [5]
+    assert await store.seen(Seen("clerk_cli"), "select count(*) from clerk.organization_memberships") == [5]
 
 
 async def test_the_owner_sees_every_row_so_that_the_database_can_be_dumped(store: Store) -> None:
