@@ -2,14 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run cluster demo test test-matrix lint bench mutants clean requirements checksums image sbom e2e chart-docs
+.PHONY: help install run cluster demo test test-matrix lint bench mutants clean requirements checksums supabase image sbom e2e chart-docs
 PY := .venv/bin/python
 POSTGRES ?= 18
 WORKERS ?= 2
 ARGS ?=
 
 help: ## print this help
-	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 install:
 	@devtools/install
@@ -60,6 +60,8 @@ requirements: install ## pin again what pyproject.toml asks for (ARGS=--upgrade:
 chart-docs: install ## write what values.yaml says into the chart's README and schema
 	@$(PY) -m devtools.chart
 
-checksums: install ## note the migrations' checksums, write their copies for Supabase
+checksums: install ## note the migrations' checksums
 	@$(PY) -m devtools.checksums
-	@$(PY) -m devtools.supabase
+
+supabase: install ## write the migrations for `supabase db push` into build/supabase (ARGS=FOLDER: into that one)
+	@$(PY) -m devtools.supabase $(ARGS)
