@@ -46,8 +46,8 @@ sbom: install ## list what the image is made of (build/sbom.json, CycloneDX)
 e2e: install ## test the chart on the cluster of KUBECONFIG, whose context E2E_CONTEXTS must name (tests/e2e/README.md)
 	@devtools/e2e $(ARGS)
 
-mutants: install ## break one promise after the other and see a test turn red
-	@$(PY) -m devtools.mutants $(ARGS)
+mutants: install ## break one promise after the other and see a test turn red (ARGS="D R": the faults of these rows; or a name)
+	@$(PY) -m devtools.mutants --workers $(WORKERS) $(ARGS)
 
 clean: ## remove .venv and all data of this checkout
 	@if [ -x $(PY) ]; then $(PY) -m devtools.postgres; fi

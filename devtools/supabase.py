@@ -1,7 +1,7 @@
 """Writes the migrations for people who apply them with `supabase db push` (`make supabase`).
 
-Supabase's runner does not know `-- migrate:down` and would run what stands below it. It also promises no transaction, and
-outside one `set local role` does nothing: every table would belong to whoever runs the file. Hence begin and commit.
+Supabase's runner does not know `-- migrate:down` and would run what stands below it. It also promises no transaction,
+and outside one `set local role` does nothing: every table would belong to whoever runs the file. Hence the transaction.
 
     python -m devtools.supabase           writes them into build/supabase/migrations, which is emptied first
     python -m devtools.supabase FOLDER    writes them into this folder and leaves its other files alone

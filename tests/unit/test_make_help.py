@@ -10,7 +10,8 @@ def test_make_shows_every_target_that_a_person_calls() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony
-    told = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    help_command = ["make", "--no-print-directory", "help"]
+    told = subprocess.run(help_command, cwd=ROOT, capture_output=True, text=True, check=True)
     shown = re.findall(r"^  make (\S+) +\S", told.stdout, re.MULTILINE)
     assert sorted(shown) == sorted(set(phony[1].split()) - {"install"})
     assert "e2e" in shown
