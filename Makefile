@@ -2,14 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run cluster demo test test-matrix lint bench mutants clean requirements checksums supabase image sbom e2e chart-docs
+.PHONY: help install run cluster demo test test-kubernetes test-matrix lint bench mutants clean requirements checksums supabase image sbom e2e chart-docs
 PY := .venv/bin/python
 POSTGRES ?= 18
 WORKERS ?= 2
 ARGS ?=
 
 help: ## print this help
-	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 install:
 	@devtools/install
@@ -23,12 +23,17 @@ cluster: install ## a Kubernetes to try the docs' commands on: API server (Go bu
 demo: install ## the product's promises as a story, told and checked in a minute; SABOTAGE=STEP breaks a step
 	@$(PY) -m devtools.demo $(if $(SABOTAGE),--sabotage $(SABOTAGE))
 
-test: install ## all tests on one Postgres (POSTGRES=17, ARGS="-k name"); DATABASE_URL takes another local server
-	@devtools/install npm
-	@$(PY) -m devtools.kubernetes build
-	@NEXUS_AUTH_TEST_POSTGRES=$(POSTGRES) $(PY) -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+PYTEST = NEXUS_AUTH_TEST_POSTGRES=$(POSTGRES) $(PY) -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-test-matrix: install ## Postgres 15, 17, 18; as root and not; below a 0700 home; two checkouts at once
+test: install ## the tests on one Postgres (POSTGRES=17, ARGS="-k name"); DATABASE_URL takes another local server
+	@devtools/install npm
+	@$(PYTEST) -m "not kubernetes" $(ARGS)
+
+test-kubernetes: install ## the tests on a real Kubernetes API server (Go builds it, once)
+	@$(PY) -m devtools.kubernetes build
+	@$(PYTEST) -m kubernetes $(ARGS)
+
+test-matrix: install ## what may differ: on Postgres 15 and 17; as root and not; below a 0700 home; two checkouts at once
 	@.ci/test-matrix
 
 lint: install ## ruff, mypy, import contracts, shellcheck, checksums of the migrations

@@ -75,7 +75,7 @@ class Checkout:
 @contextmanager
 def scratch_checkout(folder: Path) -> Iterator[Checkout]:
     """Copies what git tracks or would track into `folder`, and starts the server; both are gone afterwards."""
-    with temporary_server() as server:
+    with temporary_server(in_memory=True) as server:
         _copy(folder)
         try:
             yield Checkout(folder, database_url=server.admin_url())
