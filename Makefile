@@ -14,8 +14,8 @@ help: ## print this help
 install:
 	@devtools/install
 
-run: install ## start Postgres, a Clerk of our own, webhook service and reconciler; Ctrl-C ends all of it
-	@exec $(PY) -m devtools.run
+run: install ## start Postgres, a Clerk of our own, webhook service and reconciler; Ctrl-C ends all of it; FRESH=1 begins anew
+	@exec $(PY) -m devtools.run $(if $(filter 1,$(FRESH)),--fresh)
 
 cluster: install ## a Kubernetes to try the docs' commands on: API server (Go builds it, once), pods as processes; Ctrl-C ends it
 	@exec $(PY) -m devtools.kubernetes

@@ -147,6 +147,8 @@ def run_lines(
     if isinstance(counts, str):
         counts = json.loads(counts)
     found, done = (_summed(counts, words) for words in (FOUND, DONE))
+    if extra := sum(max(0, of.get("extra", 0) - of.get("gone", 0) - of.get("refuted", 0)) for of in counts.values()):
+        found["extra"] = extra  # not listed by Clerk, and nothing decided about it yet
     failed = entry.get("state") != "completed"
     if not failed and not found and not done and entry.get("mode") == "incremental":
         return []

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
@@ -10,10 +12,16 @@ RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
 CONNECTIONS = files("nexus_auth.store").joinpath("connections.sql").read_text("utf-8")
 FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
-PARKED = files("nexus_auth.store").joinpath("parked.sql").read_text("utf-8")
+SECRETS = files("nexus_auth.store").joinpath("secrets_seen.sql").read_text("utf-8")
+UNLISTED = files("nexus_auth.store").joinpath("findings_unlisted.sql").read_text("utf-8")
 
-PROBLEMS = ("missing", "stale", "extra", "edited", "deep", "projection", "resurfaced", "ahead")
+PROBLEMS = (
+    *("missing", "stale", "extra", "edited", "deep", "projection", "resurfaced", "ahead", "unadopted", "refused"),
+)
 """What a finding may be."""
+
+OPEN = ("reported", "parked", "queued", "awaiting second read", "refused")
+"""Actions that leave a difference standing."""
 
 
 async def standing(connection: Any) -> Mapping[str, Any]:
@@ -22,11 +30,8 @@ async def standing(connection: Any) -> Mapping[str, Any]:
 
 
 async def recent_runs(connection: Any, *, limit: int = 20) -> list[dict[str, Any]]:
-    """Runs that matter now, the newest first; `counts` by kind and what."""
-    return [
-        {**dict(row), "kinds": list(row["kinds"]), "counts": json.loads(row["counts"])}
-        for row in await connection.fetch(RUNS, limit)
-    ]
+    """Runs that matter now, the newest first; each is of one kind, and those of one sweep share `sweep_id`."""
+    return [{**dict(row), "counts": json.loads(row["counts"])} for row in await connection.fetch(RUNS, limit)]
 
 
 async def standing_differences(connection: Any) -> list[Mapping[str, Any]]:
@@ -59,11 +64,28 @@ async def connections(connection: Any, *, role_prefix: str) -> Mapping[str, Any]
     return {**row, "by_login": json.loads(row["by_login"])}
 
 
-async def findings(
-    connection: Any, *, run: int | None, kind: str | None, problem: str | None, limit: int
-) -> list[Mapping[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Findings of one run, the newest of them, and how many there are in all."""
+
+    rows: Sequence[Mapping[str, Any]] = ()
+    total: int = 0
+    """Of the run, shown or not."""
+    open: int = 0
+    """Of these, how many still stand."""
+    unlisted: int = 0
+    """Missing rows that the run counted and did not list one by one, as a backfill does."""
+
+
+async def findings(connection: Any, *, run: int | None, kind: str | None, problem: str | None, limit: int) -> Found:
     """What a run found, or the newest run that found something."""
-    return [dict(row) for row in await connection.fetch(FINDINGS, run, kind, problem, limit)]
+    rows = [dict(row) for row in await connection.fetch(FINDINGS, run, kind, problem, limit, list(OPEN))]
+    total, standing = (rows[0]["total"], rows[0]["open"]) if rows else (0, 0)
+    for row in rows:
+        del row["total"], row["open"]
+    shown = run if run is not None else rows[0]["run_id"] if rows else None
+    unlisted = await connection.fetchval(UNLISTED, shown) if shown is not None else 0
+    return Found(rows, total, standing, unlisted)
 
 
 async def newest_with_findings(connection: Any, *, sync: str) -> int | None:
@@ -76,23 +98,44 @@ async def newest_with_findings(connection: Any, *, sync: str) -> int | None:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Whether events arrive."""
+
+    claimed_at: datetime | None
+    """Since when the database belongs to an instance; None where the reader may not know it, or nobody holds it."""
+    last_event_at: datetime | None
+    secrets: dict[str, datetime] | None
+    """Fingerprints of the secrets that verified the last day's events, with the last event of each; None: unknown."""
+
+
+async def arrivals(connection: Any) -> Arrivals:
+    """When the last event came, and which secrets verified the last day's. Any of our groups may ask, and learns what
+    it may read.
+    """
+    last = await connection.fetchval("select max(received_at) from clerk_private.inbox_seen")
+    may = await connection.fetchval(
+        "select has_column_privilege('clerk_private.inbox', 'secret', 'select')"
+        " and has_column_privilege('clerk_private.instance', 'claimed_at', 'select')"
+    )
+    if not may:
+        return Arrivals(None, last, None)
+    claimed = await connection.fetchval("select claimed_at from clerk_private.instance")
+    rows = await connection.fetch(SECRETS)
+    return Arrivals(claimed, last, {row["secret"]: row["last"] for row in rows})
+
+
 async def drift(connection: Any, *, sync: str, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
     """How many objects are known to differ and were not put right, and the first of them: see the query."""
     rows: list[Mapping[str, Any]] = [dict(row) for row in await connection.fetch(DRIFT, sync, limit)]
     return (rows[0]["total"] if rows else 0), rows
 
 
-async def waiting_run(connection: Any, *, sync: str) -> tuple[int, str] | None:
-    """The run whose deletions wait for an approval, and its sentence."""
-    row = await connection.fetchrow(PARKED, sync)
-    return (row["id"], row["message"] or "") if row is not None else None
-
-
 async def run_of(connection: Any, run_id: int) -> Mapping[str, Any] | None:
     """One run, or None."""
     row = await connection.fetchrow(
-        "select id, sync, mode, policy, state, message, started_at, finished_at, parked_digest, approved_by,"
-        " approved_at from clerk_private.runs where id = $1",
+        "select id, sweep_id, sync, kind, mode, policy, state, message, error, started_at, finished_at, parked_digest,"
+        " waits_for, superseded_by, approved_by, approved_at from clerk_private.runs where id = $1",
         run_id,
     )
     return dict(row) if row is not None else None

@@ -82,7 +82,7 @@ def _print(object_id: str, *, arbiters: Sequence[Mapping[str, Any]], steps: Sequ
                 iso(step.at),
                 step.what,
                 step.id if step.id != object_id else "",
-                "  ".join(f"{name}={value}" for name, value in _detail(step.detail).items()),
+                tuple(f"{name}={value}" for name, value in _detail(step.detail).items()),
             )
             for step in steps
         ),

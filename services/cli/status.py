@@ -10,7 +10,7 @@ from nexus_auth.store import overview
 from nexus_auth.store.instance import holder
 from services.cli.database import Failed, connected, run
 from services.cli.moments import iso, iso_ms
-from services.cli.output import print_json, print_pairs, print_table
+from services.cli.output import print_json, print_pairs, print_table, say
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
 from services.cli.wording import found_of, kind_words, repaired_of
@@ -145,7 +145,7 @@ def _print(
             seen = ", ".join(
                 f"{counts.get('seen', 0):,} {kind_words(kind, 2)}" for kind, counts in of["counts"].items()
             )
-            click.echo(f"run {of['id']} goes on (host and process: {of['holder']}): {seen or 'nothing seen yet'}")
+            say(f"run {of['id']} goes on (host and process: {of['holder']}): {seen or 'nothing seen yet'}")
 
 
 def _budget(budget: Mapping[str, Any] | None, *, now: datetime) -> str:

@@ -14,7 +14,7 @@ KINDS = {"users": "user", "organizations": "organization", "memberships": "organ
 """Kinds as people and manifests name them, and as the database does."""
 
 DRIFT = ("missing", "stale", "deep", "edited", "projection", "resurfaced", "ahead")
-"""What differs for certain; what is extra has been verified first and is counted as gone."""
+"""What differs for certain. Of what is extra see `undecided`."""
 
 
 def kind_words(kind: str, number: int) -> str:
@@ -23,9 +23,14 @@ def kind_words(kind: str, number: int) -> str:
     return one if number == 1 else many
 
 
+def undecided(of_kind: Mapping[str, int]) -> int:
+    """Extra rows (Clerk does not list them) that no read by name has decided about yet."""
+    return max(0, of_kind.get("extra", 0) - of_kind.get("gone", 0) - of_kind.get("refuted", 0))
+
+
 def differing(counts: Counts) -> int:
     """Rows that were not as Clerk has them."""
-    return sum(of.get(what, 0) for of in counts.values() for what in (*DRIFT, "gone"))
+    return sum(sum(of.get(what, 0) for what in (*DRIFT, "gone")) + undecided(of) for of in counts.values())
 
 
 def found_of(counts: Counts) -> str:
@@ -35,6 +40,8 @@ def found_of(counts: Counts) -> str:
         for what in (*DRIFT, "gone"):
             if of_kind.get(what):
                 total[what] = total.get(what, 0) + of_kind[what]
+        if undecided(of_kind):
+            total["extra"] = total.get("extra", 0) + undecided(of_kind)
     return ", ".join(f"{number:,} {what}" for what, number in total.items()) or "in step"
 
 

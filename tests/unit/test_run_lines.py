@@ -44,6 +44,11 @@ def test_a_look_that_found_nothing_is_not_worth_a_line_and_a_sweep_is() -> None:
     ]
 
 
+def test_extra_rows_that_were_only_reported_are_not_in_step() -> None:
+    (line,) = said(counts={"user": {"seen": 5_000, "extra": 1_557}})
+    assert line.startswith("reconciler: full sweep: found 1,557 extra; nothing repaired")
+
+
 def test_findings_come_with_their_cause_and_not_without_end() -> None:
     counts = {"user": {"seen": 3, "missing": 1, "repaired": 1}}
     line, first = said(mode="incremental", counts=counts, findings=[finding()])
