@@ -1,4 +1,4 @@
-"""A ClerkSync's status after each kind of visit: every trouble with its conditions, and that it goes with its cause."""
+"""A ClerkSync's status after each kind of reconcile: every trouble with its conditions, and that it goes with its cause."""
 
 import copy
 from dataclasses import replace
@@ -17,7 +17,7 @@ from services.reconciler.leading import About, Drift, Facts, Trouble, trouble_of
 from services.reconciler.manifests import ManifestReader, SyncManifest
 from services.reconciler.operator import instance_status, status
 from services.reconciler.operator.conditions import find
-from services.reconciler.operator.status import Outcome, Ran
+from services.reconciler.operator.status import Outcome, FinishedRun
 
 T0 = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LATER = T0 + timedelta(minutes=5)
@@ -37,9 +37,9 @@ def sync(**spec: Any) -> SyncManifest:
     return manifest
 
 
-def ran(number: int = 1, *, mode: Any = "full", **of: Any) -> Ran:
+def ran(number: int = 1, *, mode: Any = "full", **of: Any) -> FinishedRun:
     result = replace(Result(number, "completed", None, requests=3), **of)
-    return Ran(result, mode, "first sweep", KINDS, T0, T0)
+    return FinishedRun(result, mode, "first sweep", KINDS, T0, T0)
 
 
 def good(number: int = 1, **of: Any) -> Outcome:

@@ -23,7 +23,7 @@ from services.reconciler.operator.lease import AnotherRelease, Lease
 from services.reconciler.operator.metrics import OperatorMetrics
 from services.reconciler.operator.scheduler import Scheduler
 from services.reconciler.operator.settings import OperatorSettings
-from services.reconciler.operator.watch import Seen, Watch
+from services.reconciler.operator.watch import WatchEvent, Watch
 
 logger = logging.getLogger("services.reconciler.operator")
 
@@ -108,8 +108,8 @@ class Operator:
     async def _lead(self, cluster: Cluster, lease: Lease, lost: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell(seen: Seen) -> None:
-            loop.call_soon_threadsafe(scheduler.put, seen)
+        def tell(event: WatchEvent) -> None:
+            loop.call_soon_threadsafe(scheduler.put, event)
 
         def failed() -> None:
             loop.call_soon_threadsafe(scheduler.relist)
@@ -148,12 +148,12 @@ class Operator:
             concurrency=settings.concurrency,
             look_seconds=settings.look_seconds,
             relist_seconds=settings.relist_seconds,
-            watch_is_deaf=watch.restart,
+            restart_watch=watch.restart,
         )
 
     def _not_ready(self) -> str | None:
         """A candidate that waits for its turn is ready: it is all that it can be."""
-        return self._scheduler.complaint if self._scheduler is not None else None
+        return self._scheduler.list_error if self._scheduler is not None else None
 
 
 def main() -> int:

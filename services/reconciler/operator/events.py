@@ -8,7 +8,7 @@ from typing import Literal
 from services.reconciler.manifests import GROUP
 from services.reconciler.operator.cluster import KINDS, VERSION, Changed, Cluster, Forbidden, Gone, Unreachable
 from services.reconciler.operator.conditions import moment
-from services.reconciler.operator.standing import Standing
+from services.reconciler.operator.cache import TrackedObject
 
 COMPONENT = "nexus-auth-operator"
 LONGEST = 1_000
@@ -24,7 +24,7 @@ class Events:
         self._cluster = cluster
         self._identity = identity
 
-    async def post(self, of: Standing, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None:
+    async def post(self, of: TrackedObject, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None:
         """The same reason and sentence about the same object is the same Event, with a higher count."""
         said = " ".join(message.split())[:LONGEST]
         now = moment(datetime.now(UTC))

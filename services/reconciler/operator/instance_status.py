@@ -1,4 +1,4 @@
-"""What a ClerkInstance's status says after a visit: a pure function of what it said and of what was met."""
+"""What a ClerkInstance's status says after a reconcile: a pure function of what it said and of what was met."""
 
 import copy
 from datetime import datetime
@@ -12,7 +12,7 @@ from services.reconciler.operator.status import STALLED, Status
 
 
 def initial(status: Status, *, generation: int, now: datetime) -> Status:
-    """The first visit: conditions are there, also for those who wait for them."""
+    """The first reconcile: conditions are there, also for those who wait for them."""
     fresh = copy.deepcopy(status)
     conditions = fresh.setdefault("conditions", [])
     for type_ in ("Ready", "ConnectionReady", "DatabaseReady"):
@@ -40,7 +40,7 @@ def after(
     generation: int,
     now: datetime,
 ) -> Status:
-    """The status after a visit."""
+    """The status after a reconcile."""
     fresh = initial(status, generation=generation, now=now)
     conditions = fresh["conditions"]
     if instance_id is not None:

@@ -183,7 +183,7 @@ class Lease:
             return
         mine = next((o for o in others if self._is_mine(o)), None)
         for other in others:
-            if not self._is_mine(other) and self._rivals(other) and (mine is None or _age(other) < _age(mine)):
+            if not self._is_mine(other) and self._conflicts(other) and (mine is None or _age(other) < _age(mine)):
                 await self._release()
                 at = other.metadata
                 raise AnotherRelease(
@@ -195,7 +195,7 @@ class Lease:
     def _is_mine(self, other: Any) -> bool:
         return (other.metadata.namespace, other.metadata.name) == (self._namespace, self._name)
 
-    def _rivals(self, other: Any) -> bool:
+    def _conflicts(self, other: Any) -> bool:
         """Whether its holder lives and is after the same objects."""
         spec, notes = other.spec, other.metadata.annotations or {}
         if spec is None or not spec.holder_identity or spec.renew_time is None:

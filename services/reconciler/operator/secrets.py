@@ -1,9 +1,9 @@
-"""Secrets that manifests name, read at every visit, and remembered by version so that a change brings the next one."""
+"""Secrets that manifests name, read at every reconcile, and remembered by version so that a change brings the next one."""
 
 from services.reconciler.leading import About, Trouble
 from services.reconciler.manifests import SecretRef
 from services.reconciler.operator.cluster import Cluster, Forbidden, Unreachable
-from services.reconciler.operator.standing import Standing
+from services.reconciler.operator.cache import TrackedObject
 
 
 class Secrets:
@@ -13,7 +13,7 @@ class Secrets:
         """Keeps nothing."""
         self._cluster = cluster
 
-    async def value(self, ref: SecretRef, *, user: Standing, about: About) -> str:
+    async def value(self, ref: SecretRef, *, user: TrackedObject, about: About) -> str:
         """What a key holds, without white space around it. Raises `Trouble`, which says what to create."""
         where = f"Secret {ref.name} in namespace {user.namespace}"
         try:

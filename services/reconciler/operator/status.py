@@ -1,4 +1,4 @@
-"""What a ClerkSync's status says after each visit: a pure function of what it said and of what happened.
+"""What a ClerkSync's status says after each reconcile: a pure function of what it said and of what happened.
 
 The status is the only memory that outlives an operator, besides the database: history, counters and what was handled
 are read from it at the start. What a walk found wrong is not forgotten by a cheaper look that could not have seen it.
@@ -45,7 +45,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class FinishedRun:
     """A run that ended, whichever way."""
 
     result: Result
@@ -74,7 +74,7 @@ class Ran:
 class Outcome:
     """What a visit to a sync brought."""
 
-    runs: tuple[Ran, ...] = ()
+    runs: tuple[FinishedRun, ...] = ()
     trouble: Trouble | None = None
     """What kept it from its runs, or ended the last one."""
     facts: Facts | None = None
@@ -88,7 +88,7 @@ class Outcome:
 
 
 def initial(status: Status, *, generation: int, suspended: bool, now: datetime) -> Status:
-    """The first visit: conditions are there, also for those who wait for them."""
+    """The first reconcile: conditions are there, also for those who wait for them."""
     fresh = _copy(status)
     conditions = fresh["conditions"]
     reason, text = ("Suspended", "spec.suspend is set") if suspended else ("Pending", "no run has ended yet")
@@ -119,7 +119,7 @@ def reconciling(status: Status, *, reason: str, generation: int, now: datetime) 
 
 
 def after(status: Status, outcome: Outcome, *, sync: SyncManifest | None, generation: int, now: datetime) -> Status:
-    """The status after a visit."""
+    """The status after a reconcile."""
     fresh = initial(status, generation=generation, suspended=sync is not None and sync.suspend, now=now)
     drop(fresh["conditions"], "Reconciling")
     if outcome.request is not None:
@@ -155,7 +155,7 @@ def _copy(status: Status) -> Status:
     return fresh
 
 
-def _note_run(fresh: Status, ran: Ran) -> None:
+def _note_run(fresh: Status, ran: FinishedRun) -> None:
     result = ran.result
     entry = {
         "id": result.run_id,
@@ -177,7 +177,7 @@ def _note_run(fresh: Status, ran: Ran) -> None:
         _note_counts(fresh, ran)
 
 
-def _note_counts(fresh: Status, ran: Ran) -> None:
+def _note_counts(fresh: Status, ran: FinishedRun) -> None:
     known = {of["name"]: of for of in fresh.get("resources", [])}
     for kind in ran.kinds:
         counts = ran.result.counts.get(kind, {})

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class WatchEvent:
     """Something happened to an object: which one, and what it is now."""
 
     plural: str
@@ -47,7 +47,7 @@ class Watch:
         self,
         *,
         namespaces: tuple[str, ...],
-        tell: Callable[[Seen], None],
+        tell: Callable[[WatchEvent], None],
         failed: Callable[[], None],
         metrics: OperatorMetrics,
     ) -> None:
@@ -146,7 +146,7 @@ class Watch:
     async def _on_event(self, *, type: str, meta: Any, param: Any = None, **_: Any) -> None:
         self._metrics.last_event.labels(param).set_to_current_time()
         self._tell(
-            Seen(
+            WatchEvent(
                 plural=param,
                 namespace=str(meta.get("namespace")),
                 name=str(meta.get("name")),

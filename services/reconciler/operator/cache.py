@@ -26,7 +26,7 @@ APPROVED_BY = f"{GROUP}/approved-by"
 
 
 @dataclass
-class Standing:
+class TrackedObject:
     """One object."""
 
     key: Key
@@ -40,17 +40,17 @@ class Standing:
     task: "asyncio.Task[None] | None" = None
     secrets: dict[str, str | None] = field(default_factory=dict)
     """Secrets that the last visit read: their resourceVersion, or None where there was none."""
-    database_name: str | None = None
+    database_address: str | None = None
     """The database that it keeps as its Secret names it, where that is known: see `named`."""
-    database_place: str | None = None
+    database_identity: str | None = None
     """The same in the server's own words: two names of one server are one place."""
     written: Status | None = None
     """As the API server took it: without fields that its schema does not know."""
     versions: tuple[str, ...] = ()
     """resourceVersions that we have read or written: what the watch tells of them is no news."""
-    saving: bool = False
+    writing: bool = False
     """A write is on its way: what the watch tells meanwhile may be that write."""
-    visited: bool = False
+    reconciled: bool = False
     """In this process's time as leader."""
 
     @property
@@ -80,7 +80,7 @@ class Standing:
 
     @property
     def resource_version(self) -> str:
-        """Of the newest body that we have seen."""
+        """Of the newest body that we have event."""
         return str(self.body["metadata"]["resourceVersion"])
 
     @property
@@ -120,18 +120,18 @@ class Standing:
         self.body = body
         self.versions = (*self.versions[-3:], self.resource_version)
 
-    def keeps(self, name: str, place: str | None = None) -> None:
+    def note_database(self, name: str, place: str | None = None) -> None:
         """Notes which database it keeps; a name that is known already keeps its place until another is told."""
-        if place is not None or name != self.database_name:
-            self.database_name, self.database_place = name, place
+        if place is not None or name != self.database_address:
+            self.database_address, self.database_identity = name, place
 
-    def same_database(self, other: "Standing") -> bool:
+    def same_database(self, other: "TrackedObject") -> bool:
         """Whether both are known to keep the same one."""
         return any(
             mine is not None and mine == theirs
             for mine, theirs in (
-                (self.database_name, other.database_name),
-                (self.database_place, other.database_place),
+                (self.database_address, other.database_address),
+                (self.database_identity, other.database_identity),
             )
         )
 
@@ -146,109 +146,109 @@ class Standing:
             self.invalid = Trouble("InvalidSpec", f"{error}: correct the spec", about="spec")
 
 
-class Book:
+class Cache:
     """All objects, and who refers to whom."""
 
     def __init__(self) -> None:
         """Empty."""
-        self._standings: dict[Key, Standing] = {}
-        self._in_shadow: dict[Key, Standing] = {}
+        self._objects: dict[Key, TrackedObject] = {}
+        self._blocked: dict[Key, TrackedObject] = {}
 
-    def __iter__(self) -> Iterator[Standing]:
+    def __iter__(self) -> Iterator[TrackedObject]:
         """All of them as they are now, whatever comes and goes meanwhile."""
-        return iter(list(self._standings.values()))
+        return iter(list(self._objects.values()))
 
     def __len__(self) -> int:
         """How many."""
-        return len(self._standings)
+        return len(self._objects)
 
-    def get(self, key: Key) -> Standing | None:
+    def get(self, key: Key) -> TrackedObject | None:
         """One object."""
-        return self._standings.get(key)
+        return self._objects.get(key)
 
-    def put(self, standing: Standing) -> None:
+    def put(self, tracked: TrackedObject) -> None:
         """A new one."""
-        self._standings[standing.key] = standing
-        self.sort(standing)
+        self._objects[tracked.key] = tracked
+        self.sort(tracked)
 
     def remove(self, key: Key) -> None:
         """One that is gone."""
-        self._standings.pop(key, None)
-        self._in_shadow.pop(key, None)
+        self._objects.pop(key, None)
+        self._blocked.pop(key, None)
 
-    def sort(self, standing: Standing) -> None:
+    def sort(self, tracked: TrackedObject) -> None:
         """To be called whenever an object's status is another."""
-        ready = find(standing.status.get("conditions", []), "Ready")
+        ready = find(tracked.status.get("conditions", []), "Ready")
         waits = ready is not None and ready["reason"] in ("Conflict", "StateDatabaseMismatch")
-        if waits and self.get(standing.key) is standing:
-            self._in_shadow[standing.key] = standing
+        if waits and self.get(tracked.key) is tracked:
+            self._blocked[tracked.key] = tracked
         else:
-            self._in_shadow.pop(standing.key, None)
+            self._blocked.pop(tracked.key, None)
 
-    def in_shadow(self) -> list[Standing]:
+    def blocked(self) -> list[TrackedObject]:
         """Whoever waits for another object to give way."""
-        return list(self._in_shadow.values())
+        return list(self._blocked.values())
 
-    def instance_of(self, standing: Standing) -> Standing | None:
+    def instance_of(self, tracked: TrackedObject) -> TrackedObject | None:
         """The ClerkInstance that a sync names."""
-        sync = standing.sync
-        return self.get((INSTANCES, standing.namespace, sync.instance)) if sync is not None else None
+        sync = tracked.sync
+        return self.get((INSTANCES, tracked.namespace, sync.instance)) if sync is not None else None
 
-    def syncs(self) -> Iterator[Standing]:
+    def syncs(self) -> Iterator[TrackedObject]:
         """All ClerkSyncs."""
-        return (standing for standing in self if standing.key[0] == SYNCS)
+        return (tracked for tracked in self if tracked.key[0] == SYNCS)
 
-    def syncs_of(self, instance: Standing) -> list[Standing]:
+    def syncs_of(self, instance: TrackedObject) -> list[TrackedObject]:
         """The ClerkSyncs that name an instance."""
         return [
-            standing
-            for standing in self.syncs()
-            if standing.sync is not None and (standing.namespace, standing.sync.instance) == instance.at
+            tracked
+            for tracked in self.syncs()
+            if tracked.sync is not None and (tracked.namespace, tracked.sync.instance) == instance.at
         ]
 
-    def users_of_secret(self, namespace: str, name: str) -> list[Standing]:
+    def users_of_secret(self, namespace: str, name: str) -> list[TrackedObject]:
         """Whoever has read this Secret, or missed it."""
-        return [standing for standing in self if standing.namespace == namespace and name in standing.secrets]
+        return [tracked for tracked in self if tracked.namespace == namespace and name in tracked.secrets]
 
-    def names_beside(self, standing: Standing) -> list[str]:
+    def names_on_same_database(self, tracked: TrackedObject) -> list[str]:
         """Names of all syncs that keep the same database, or may: of some it is not known yet."""
-        return [other.name for other in self.syncs() if other.database_place is None or other.same_database(standing)]
+        return [other.name for other in self.syncs() if other.database_identity is None or other.same_database(tracked)]
 
-    def elder_rival(self, standing: Standing) -> Standing | None:
+    def older_conflict(self, tracked: TrackedObject) -> TrackedObject | None:
         """An older sync that keeps the same rows of the same database, or has its name there."""
-        return next((rival for rival in self._rivals(standing) if rival.age < standing.age), None)
+        return next((rival for rival in self._conflicts(tracked) if rival.age < tracked.age), None)
 
-    def younger_rivals(self, standing: Standing) -> list[Standing]:
+    def younger_conflicts(self, tracked: TrackedObject) -> list[TrackedObject]:
         """Younger ones."""
-        return [rival for rival in self._rivals(standing) if rival.age > standing.age]
+        return [rival for rival in self._conflicts(tracked) if rival.age > tracked.age]
 
-    def _rivals(self, standing: Standing) -> Iterator[Standing]:
-        mine = standing.sync
+    def _conflicts(self, tracked: TrackedObject) -> Iterator[TrackedObject]:
+        mine = tracked.sync
         for other in self.syncs():
             theirs = other.sync
-            if other is standing or mine is None or theirs is None or not other.same_database(standing):
+            if other is tracked or mine is None or theirs is None or not other.same_database(tracked):
                 continue
-            if other.name == standing.name or set(mine.policy.kinds) & set(theirs.policy.kinds):
+            if other.name == tracked.name or set(mine.policy.kinds) & set(theirs.policy.kinds):
                 yield other
 
-    def elder_with_other_state(self, standing: Standing) -> Standing | None:
+    def older_with_other_state(self, tracked: TrackedObject) -> TrackedObject | None:
         """An older ClerkInstance of the same instance of Clerk whose budget lies in another database."""
-        mine = standing.status.get("instanceId")
+        mine = tracked.status.get("instanceId")
         for other in self:
             if (
                 other.key[0] == INSTANCES
-                and other is not standing
+                and other is not tracked
                 and mine is not None
                 and other.status.get("instanceId") == mine
-                and other.age < standing.age
-                and None not in (other.database_place, standing.database_place)
-                and not other.same_database(standing)
+                and other.age < tracked.age
+                and None not in (other.database_identity, tracked.database_identity)
+                and not other.same_database(tracked)
             ):
                 return other
         return None
 
 
-def named(database_url: str) -> str:
+def database_address(database_url: str) -> str:
     """Which database an address names: host, port and name, without login."""
     try:
         parts = urlsplit(database_url.strip())

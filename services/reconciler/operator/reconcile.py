@@ -17,8 +17,8 @@ from services.reconciler.leading import Access, Led, Terms, Trouble, instance_of
 from services.reconciler.manifests import InstanceManifest, SyncManifest
 from services.reconciler.operator.conditions import find
 from services.reconciler.operator.secrets import Secrets
-from services.reconciler.operator.standing import APPROVED_BY, Book, Standing, named
-from services.reconciler.operator.status import Outcome, Ran
+from services.reconciler.operator.cache import APPROVED_BY, Cache, TrackedObject, database_address
+from services.reconciler.operator.status import Outcome, FinishedRun
 from services.reconciler.schedule import Due, due, wait
 
 RUNS = 4
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Visit:
+class Reconcile:
     """What a visit has come to; filled as it goes on, so that a trouble leaves what was done before it."""
 
     request: str | None = None
     approval: str | None = None
-    runs: list[Ran] = field(default_factory=list)
+    runs: list[FinishedRun] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     refused: str | None = None
     """Why an approval was refused."""
@@ -47,45 +47,45 @@ class Visit:
     """Whose approval was taken, and of what."""
 
 
-class SyncVisits:
+class SyncReconciler:
     """Visits ClerkSyncs. `begins` is told of every run before it begins."""
 
     def __init__(
         self,
-        book: Book,
+        cache: Cache,
         *,
         secrets: Secrets,
         terms: Terms,
-        begins: Callable[[Standing, str], Awaitable[None]],
+        begins: Callable[[TrackedObject, str], Awaitable[None]],
     ) -> None:
         """Everything is the caller's."""
-        self._book = book
+        self._cache = cache
         self._secrets = secrets
         self._terms = terms
         self._begins = begins
 
-    async def visit(self, standing: Standing) -> Visit:
+    async def reconcile(self, tracked: TrackedObject) -> Reconcile:
         """Does what is due. Raises nothing that is expected to happen."""
-        visit = Visit(request=standing.request, approval=standing.approval)
+        reconcile = Reconcile(request=tracked.request, approval=tracked.approval)
         reached = False
         trouble: Trouble | None = None
         facts, pause = None, None
         try:
-            if standing.invalid is not None:
-                raise standing.invalid
-            sync, of, access = await self._gather(standing)
+            if tracked.invalid is not None:
+                raise tracked.invalid
+            sync, of, access = await self._gather(tracked)
             async with opened(sync, of, access=access, terms=self._terms) as (led, clerk):
                 reached = True
-                self._refuse_shared(standing, access, led)
+                self._refuse_shared(tracked, access, led)
                 async with led.pool.acquire() as connection:
                     # the Lease says who leads; the lock only shows it to those who look into the database
                     await led.try_lead(connection)
-                    await led.abort_abandoned(known=self._book.names_beside(standing))
-                    await self._approve(standing, led, visit)
+                    await led.abort_abandoned(known=self._cache.names_on_same_database(tracked))
+                    await self._approve(tracked, led, reconcile)
                     try:
-                        trouble = await self._do(standing, led, clerk, visit)
+                        trouble = await self._do(tracked, led, clerk, reconcile)
                     except asyncio.CancelledError:
-                        if self._book.get(standing.key) is not standing:
+                        if self._cache.get(tracked.key) is not tracked:
                             await _abort(led)
                         raise
                     facts = await led.facts()
@@ -94,90 +94,90 @@ class SyncVisits:
             trouble = error
         except Fenced as error:
             trouble = Trouble("Conflict", f"{error}: another process ran this sync; it is tried again", about="run")
-        visit.outcome = Outcome(
-            runs=tuple(visit.runs),
+        reconcile.outcome = Outcome(
+            runs=tuple(reconcile.runs),
             trouble=trouble,
             facts=facts,
             database_reached=reached,
             wait=pause,
-            request=visit.request,
-            approval=visit.approval,
+            request=reconcile.request,
+            approval=reconcile.approval,
         )
-        return visit
+        return reconcile
 
-    async def _gather(self, standing: Standing) -> tuple[SyncManifest, InstanceManifest, Access]:
+    async def _gather(self, tracked: TrackedObject) -> tuple[SyncManifest, InstanceManifest, Access]:
         """Everything that a sync refers to. Raises `Trouble`."""
-        sync = standing.sync
+        sync = tracked.sync
         if sync is None:
             raise Trouble("InvalidSpec", "the spec cannot be read", about="spec")
-        standing.secrets.clear()
-        database_url = await self._secrets.value(sync.database, user=standing, about="database")
-        standing.keeps(named(database_url))
-        _refuse_rival(self._book, standing)
-        holder = self._book.instance_of(standing)
+        tracked.secrets.clear()
+        database_url = await self._secrets.value(sync.database, user=tracked, about="database")
+        tracked.note_database(database_address(database_url))
+        _refuse_conflict(self._cache, tracked)
+        holder = self._cache.instance_of(tracked)
         if holder is None:
             raise Trouble(
                 "InstanceNotFound",
-                f"there is no ClerkInstance {sync.instance} in namespace {standing.namespace}: create it",
+                f"there is no ClerkInstance {sync.instance} in namespace {tracked.namespace}: create it",
                 about="connection",
             )
         of = holder.instance
         if of is None:
             raise Trouble("InstanceNotReady", f"ClerkInstance {sync.instance}: {holder.invalid}", about="connection")
         try:
-            secret_key = await self._secrets.value(of.secret_key, user=standing, about="connection")
-            state_url = await self._secrets.value(of.state_database, user=standing, about="connection")
+            secret_key = await self._secrets.value(of.secret_key, user=tracked, about="connection")
+            state_url = await self._secrets.value(of.state_database, user=tracked, about="connection")
         except Trouble as trouble:
             raise Trouble("InstanceNotReady", f"ClerkInstance {of.name}: {trouble}", about="connection") from None
         access = Access(database_url=database_url, state_database_url=state_url, secret_key=secret_key)
         return sync, of, access
 
-    def _refuse_shared(self, standing: Standing, access: Access, led: Led) -> None:
+    def _refuse_shared(self, tracked: TrackedObject, access: Access, led: Led) -> None:
         """Now that the servers have said who they are. Raises `Trouble`."""
-        standing.keeps(named(access.database_url), led.place)
-        _refuse_rival(self._book, standing)
-        holder = self._book.instance_of(standing)
+        tracked.note_database(database_address(access.database_url), led.place)
+        _refuse_conflict(self._cache, tracked)
+        holder = self._cache.instance_of(tracked)
         if holder is not None:
-            holder.keeps(named(access.state_database_url), led.state_place)
-            _refuse_other_state(self._book, holder)
+            holder.note_database(database_address(access.state_database_url), led.state_place)
+            _refuse_other_state(self._cache, holder)
 
-    async def _approve(self, standing: Standing, led: Led, visit: Visit) -> None:
-        if visit.approval is None:
+    async def _approve(self, tracked: TrackedObject, led: Led, reconcile: Reconcile) -> None:
+        if reconcile.approval is None:
             return
-        who = standing.annotation(APPROVED_BY) or f"annotation on {standing.namespace}/{standing.name}"
+        who = tracked.annotation(APPROVED_BY) or f"annotation on {tracked.namespace}/{tracked.name}"
         try:
-            if not visit.approval.isdecimal() or len(visit.approval) > 18:
-                raise LookupError(f"{visit.approval!r} is no run: name the one in status.parkedRun")
-            await led.approve(int(visit.approval), approved_by=who)
-            visit.approved = f"the deletions of run {visit.approval} were approved by {who}"
+            if not reconcile.approval.isdecimal() or len(reconcile.approval) > 18:
+                raise LookupError(f"{reconcile.approval!r} is no run: name the one in status.parkedRun")
+            await led.approve(int(reconcile.approval), approved_by=who)
+            reconcile.approved = f"the deletions of run {reconcile.approval} were approved by {who}"
         except LookupError as error:
-            visit.refused = str(error)
+            reconcile.refused = str(error)
 
-    async def _do(self, standing: Standing, led: Led, clerk: ClerkApi, visit: Visit) -> Trouble | None:
+    async def _do(self, tracked: TrackedObject, led: Led, clerk: ClerkApi, reconcile: Reconcile) -> Trouble | None:
         """Runs what is asked for and what is due; answers what ended the last one early."""
-        asked = _asked(led.sync, visit)
+        asked = _asked(led.sync, reconcile)
         engine: Engine | None = None
-        while len(visit.runs) < RUNS:
+        while len(reconcile.runs) < RUNS:
             history = await led.history()
             todo = asked or due(led.sync, history)
             asked = None
-            if todo is None and not visit.runs and _unproven(standing):
+            if todo is None and not reconcile.runs and _unproven(tracked):
                 todo = Due("incremental", led.sync.policy, "SpecChanged")
             if todo is None:
                 return None
             if engine is None:
                 engine = await led.engine(clerk)
-            await self._begins(standing, todo.reason)
+            await self._begins(tracked, todo.reason)
             ran = await self._run(led, engine, todo, history)
-            visit.runs.append(ran)
+            reconcile.runs.append(ran)
             if ran.trouble is not None and ran.trouble.reason != "DeletionGuardTripped":
                 return ran.trouble
         return None
 
-    async def _run(self, led: Led, engine: Engine, todo: Due, history: History) -> Ran:
+    async def _run(self, led: Led, engine: Engine, todo: Due, history: History) -> FinishedRun:
         started = datetime.now(UTC)
         result = await led.run(engine, todo, history)
-        return Ran(result, todo.mode, todo.reason, todo.policy.kinds, started, datetime.now(UTC))
+        return FinishedRun(result, todo.mode, todo.reason, todo.policy.kinds, started, datetime.now(UTC))
 
 
 async def _abort(led: Led) -> None:
@@ -188,37 +188,37 @@ async def _abort(led: Led) -> None:
         logger.warning("run not ended", extra={"sync": led.sync.name, "why": f"{type(error).__name__}: {error}"})
 
 
-class InstanceVisits:
+class InstanceReconciler:
     """Visits ClerkInstances: the key, the state database, and whether the two belong together."""
 
-    def __init__(self, book: Book, *, secrets: Secrets, terms: Terms) -> None:
+    def __init__(self, cache: Cache, *, secrets: Secrets, terms: Terms) -> None:
         """Everything is the caller's."""
-        self._book = book
+        self._cache = cache
         self._secrets = secrets
         self._terms = terms
 
-    async def visit(self, standing: Standing) -> tuple[str | None, Trouble | None]:
+    async def reconcile(self, tracked: TrackedObject) -> tuple[str | None, Trouble | None]:
         """The instance's id, where Clerk said it, and what is wrong."""
         try:
-            of = standing.instance
-            if standing.invalid is not None or of is None:
-                raise standing.invalid or Trouble("InvalidSpec", "the spec cannot be read", about="spec")
-            standing.secrets.clear()
-            secret_key = await self._secrets.value(of.secret_key, user=standing, about="connection")
-            state_url = await self._secrets.value(of.state_database, user=standing, about="database")
-            standing.keeps(named(state_url))
+            of = tracked.instance
+            if tracked.invalid is not None or of is None:
+                raise tracked.invalid or Trouble("InvalidSpec", "the spec cannot be read", about="spec")
+            tracked.secrets.clear()
+            secret_key = await self._secrets.value(of.secret_key, user=tracked, about="connection")
+            state_url = await self._secrets.value(of.state_database, user=tracked, about="database")
+            tracked.note_database(database_address(state_url))
             access = Access(database_url=state_url, state_database_url=state_url, secret_key=secret_key)
             instance_id, place = await instance_of_key(of, access=access, terms=self._terms)
-            standing.keeps(named(state_url), place)
-            standing.status = {**standing.status, "instanceId": instance_id}
-            _refuse_other_state(self._book, standing)
+            tracked.note_database(database_address(state_url), place)
+            tracked.status = {**tracked.status, "instanceId": instance_id}
+            _refuse_other_state(self._cache, tracked)
         except Trouble as trouble:
             return None, trouble
         return instance_id, None
 
 
-def _refuse_rival(book: Book, standing: Standing) -> None:
-    rival = book.elder_rival(standing)
+def _refuse_conflict(cache: Cache, tracked: TrackedObject) -> None:
+    rival = cache.older_conflict(tracked)
     if rival is not None:
         raise Trouble(
             "Conflict",
@@ -228,8 +228,8 @@ def _refuse_rival(book: Book, standing: Standing) -> None:
         )
 
 
-def _refuse_other_state(book: Book, holder: Standing) -> None:
-    other = book.elder_with_other_state(holder)
+def _refuse_other_state(cache: Cache, holder: TrackedObject) -> None:
+    other = cache.older_with_other_state(holder)
     if other is not None:
         raise Trouble(
             "StateDatabaseMismatch",
@@ -239,17 +239,17 @@ def _refuse_other_state(book: Book, holder: Standing) -> None:
         )
 
 
-def _asked(sync: SyncManifest, visit: Visit) -> Due | None:
+def _asked(sync: SyncManifest, reconcile: Reconcile) -> Due | None:
     """The run that a request names: full@… and deep@…, else an incremental one."""
-    if visit.request is None:
+    if reconcile.request is None:
         return None
-    mode, at, _ = visit.request.partition("@")
+    mode, at, _ = reconcile.request.partition("@")
     return Due(MODES.get(mode, "incremental") if at else "incremental", sync.policy, "Requested")
 
 
-def _unproven(standing: Standing) -> bool:
+def _unproven(tracked: TrackedObject) -> bool:
     """Whether Ready says nothing of this spec, or something that a run may have made untrue."""
-    ready = find(standing.status.get("conditions", []), "Ready")
-    if ready is None or ready["observedGeneration"] != standing.generation or ready["status"] == "Unknown":
+    ready = find(tracked.status.get("conditions", []), "Ready")
+    if ready is None or ready["observedGeneration"] != tracked.generation or ready["status"] == "Unknown":
         return True
     return ready["status"] == "False" and ready["reason"] not in SETTLES
