@@ -1,9 +1,16 @@
 """Settings shared by services: read once from the environment, checked, then handed to whoever needs them."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    BeforeValidator(lambda value: value.strip().upper() if isinstance(value, str) else value),
+]
+"""A log level in whatever case it is written."""
 
 
 class ServiceSettings(BaseSettings):
@@ -27,8 +34,8 @@ class ServiceSettings(BaseSettings):
     """Or a file that holds it, read whenever the key is needed."""
     clerk_instance_id: str | None = Field(default=None, validation_alias="CLERK_INSTANCE_ID", pattern=r"^ins_\w+$")
     """The instance that the database must belong to; asked of the API where it is not set."""
-    log_level: str = "INFO"
-    """DEBUG, INFO, WARNING or ERROR."""
+    log_level: LogLevel = "INFO"
+    """DEBUG, INFO, WARNING or ERROR, in any case."""
     allow_fsync_off: bool = False
     """Tests only: run on a server that may lose what it committed."""
     failpoints_dir: Path | None = None

@@ -14,7 +14,7 @@ import msgspec
 
 from nexus_auth.clerk import json_safety, privacy
 from nexus_auth.clerk.catalogue import DELETED, ENTITIES, PROJECTED_VERBS, Entity
-from nexus_auth.clerk.version import LATEST, milliseconds
+from nexus_auth.clerk.version import LATEST, in_milliseconds, may_hold_seconds, milliseconds
 
 State = Literal["applied", "waiting", "parked", "kept"]
 """applied: there is a change to apply. waiting: kept until its projection exists. kept: nothing will ever apply it
@@ -22,6 +22,10 @@ State = Literal["applied", "waiting", "parked", "kept"]
 
 LONGEST_ID = 512
 """Bytes; Clerk's ids have about 32. An index row of Postgres ends at 2,700."""
+
+EXAMPLE_INSTANCES = frozenset({"ins_123", "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"})
+"""Instances of nobody: they stand in the 45 examples of Clerk's webhook specification (2025-04-15), which the button
+"Send Example" of its dashboard sends."""
 
 _ID = re.compile(r"[a-z][a-z0-9]*(?:_[a-z]+)*_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{10,64}")
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -92,20 +96,24 @@ def read(body: bytes, *, keep_event_attributes: bool = False) -> Event:
     try:
         document = json_safety.parse(body)
     except json_safety.NotJson as error:
-        return _unreadable(body, f"the body is no JSON: {error}")
+        return _unreadable(body, f"the body is no JSON: {error}", keep_event_attributes=keep_event_attributes)
     return _read_document(document, body, keep_event_attributes=keep_event_attributes)
 
 
 def safe_object(raw: bytes, *, group: str) -> str:
-    """An object as the API lists it, made ready for Postgres as an event's `data` is: safe JSON, secrets withheld.
+    """An object as the API lists it, made ready for Postgres as an event's `data` is.
 
-    `group` is the catalogue's. Raises `json_safety.NotJson`.
+    That is safe JSON, its times in milliseconds, without secrets and personal members. `group` is the catalogue's.
+    Raises `json_safety.NotJson`.
     """
     event_type = f"{group}.updated"
-    if json_safety.is_plain(raw) and not privacy.may_hold_secrets(raw, event_type=event_type):
+    common = not (
+        privacy.may_hold_secrets(raw, event_type=event_type) or privacy.may_be_personal(raw) or may_hold_seconds(raw)
+    )
+    if common and json_safety.is_plain(raw):
         return raw.decode("utf-8")
     data, _ = privacy.withhold(json_safety.parse(raw), event_type=event_type)
-    return _encoder.encode(data).decode("utf-8")
+    return _encoder.encode(in_milliseconds(data)).decode("utf-8")
 
 
 def _read_plain(body: bytes, *, keep_event_attributes: bool) -> Event:
@@ -113,11 +121,20 @@ def _read_plain(body: bytes, *, keep_event_attributes: bool) -> Event:
     group, _, verb = envelope.type.rpartition(".")
     entity = ENTITIES.get(group)
     uncommon = entity is None or not entity.projected or verb not in PROJECTED_VERBS
-    if entity is None or uncommon or privacy.may_hold_secrets(body, event_type=envelope.type):
+    # Members that are not of `_Envelope` are not stored where event_attributes are withheld.
+    attributes = envelope.event_attributes is not msgspec.UNSET and bytes(envelope.event_attributes) != b"null"
+    stored_part = bytes(envelope.data) if attributes else body
+    uncommon = (
+        uncommon
+        or privacy.may_hold_secrets(body, event_type=envelope.type)
+        or may_hold_seconds(envelope.data)
+        or (not keep_event_attributes and privacy.may_be_personal(stored_part))
+    )
+    if entity is None or uncommon:
         return _read_document(_read_value.decode(body), body, keep_event_attributes=keep_event_attributes)
     head = _read_head.decode(envelope.data)
     stored, withheld = body, False
-    if envelope.event_attributes is not msgspec.UNSET and not keep_event_attributes:
+    if attributes and not keep_event_attributes:
         envelope.event_attributes = msgspec.Raw(b'"' + privacy.WITHHELD.encode() + b'"')
         present = {k: v for k, v in msgspec.structs.asdict(envelope).items() if v is not msgspec.UNSET}
         stored, withheld = msgspec.json.encode({"object": "event", **present}), True
@@ -145,14 +162,15 @@ def _read_plain(body: bytes, *, keep_event_attributes: bool) -> Event:
 
 def _read_document(document: Any, body: bytes, *, keep_event_attributes: bool) -> Event:
     if not isinstance(document, dict) or not isinstance(document.get("type"), str):
-        return _unreadable(body, "the body is no event: it has no type")
+        why = "the body is no event: it has no type"
+        return _unreadable(body, why, keep_event_attributes=keep_event_attributes)
     event_type: str = document["type"]
     instance_id = document.get("instance_id")
-    kept, withheld = privacy.withhold(document, event_type=event_type)
-    withheld = withheld or privacy.holds_named_secret(body)
-    data = kept.get("data")
-    if "event_attributes" in document and not keep_event_attributes:
-        kept["event_attributes"], withheld = privacy.WITHHELD, True
+    kept, withheld = privacy.withhold(document, event_type=event_type, keep_personal=keep_event_attributes)
+    withheld = withheld or privacy.holds_named_secret(body)  # a second member of its name may hide one
+    if not (withheld or keep_event_attributes) and privacy.may_be_personal(body):
+        withheld = privacy.hides_personal(body, parsed=_encoder.encode(document))
+    data = in_milliseconds(kept.get("data"))
     group, _, verb = event_type.rpartition(".")
     entity = ENTITIES.get(group)
     members = data if isinstance(data, dict) else {}
@@ -203,8 +221,12 @@ def _unfit(object_id: Any, updated_at: Any, *, deleted: bool) -> str | None:
     return None
 
 
-def _unreadable(body: bytes, error: str) -> Event:
-    secretive = privacy.unreadable_may_hold_secrets(body)
+def _unreadable(body: bytes, error: str, *, keep_event_attributes: bool) -> Event:
+    stored: bytes | None = body
+    if privacy.unreadable_may_hold_secrets(body):
+        stored = None
+    elif not keep_event_attributes:
+        stored = privacy.unreadable_without_personal(body)
     return Event(
         type="",
         instance_id=None,
@@ -217,8 +239,8 @@ def _unreadable(body: bytes, error: str) -> Event:
         updated_at=0,
         object_json=None,
         subjects=(),
-        body=f'"{privacy.WITHHELD}"'.encode() if secretive else body,
-        withheld=secretive,
+        body=f'"{privacy.WITHHELD}"'.encode() if stored is None else stored,
+        withheld=stored != body,
     )
 
 

@@ -9,6 +9,10 @@ from base64 import b64decode
 from hashlib import sha256
 
 PREFIX = "whsec_"
+SHORTEST = 24
+"""Bytes of a key: Svix makes 24, and the Standard Webhooks specification asks for 24 to 64. A shorter one is a typing
+error, or can be guessed."""
+
 FINGERPRINT_LENGTH = 16
 """Hexadecimal digits: two secrets of one installation do not meet in 64 bits."""
 
@@ -44,4 +48,8 @@ def _key(secret: str) -> bytes:
         key = b""
     if not key:
         raise NoSecret(f"a signing secret is {PREFIX} and base64, as Clerk's dashboard shows it")
+    if len(key) < SHORTEST:
+        raise NoSecret(
+            f"it has {len(key)} bytes, a signing secret has {SHORTEST} or more; copy the whole secret of the endpoint"
+        )
     return key

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from svix.webhooks import Webhook
 
-from nexus_auth.clerk.signature import fingerprint, secrets_from
+from nexus_auth.clerk.signature import NoSecret, fingerprint, secrets_from
 
 TOLERANCE = 300
 """Seconds; the library's own bound, in both directions."""
@@ -28,7 +28,9 @@ TOLERANCE = 300
 FAMILIES = ("svix-", "webhook-")
 """Header names differ by sender; hosted Svix may send both."""
 
-_ID = re.compile(r"[!-~]{1,256}")
+_ID = re.compile(r"[!--/-~]{1,256}")
+"""Printable ASCII without the full stop: what is signed is id, timestamp and body with full stops between them, and with
+one inside the id the same signature would fit another id, timestamp and body."""
 _TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}")
 _SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 """32 bytes in base64: two bits of the last character are nothing, and must be."""
@@ -100,13 +102,13 @@ class Secrets:
         return set(self.webhooks) != before
 
     def _load(self) -> None:
-        text = self._fixed
         state = self._state()
-        if self._folder is not None:
-            text += "\n" + "\n".join(file.read_text("utf-8") for file in _files(self._folder))
-        secrets = secrets_from(text)
+        secrets = _read_secrets(self._fixed, where="CLERK_WEBHOOK_SIGNING_SECRET")
+        for file in _files(self._folder) if self._folder is not None else ():
+            secrets += _read_secrets(file, where=str(file))
         if not secrets:
-            raise ValueError("there is no signing secret (whsec_…)")
+            where = "CLERK_WEBHOOK_SIGNING_SECRET" if self._folder is None else f"a file in {self._folder}"
+            raise ValueError(f"there is no signing secret: put whsec_… into {where}")
         self.webhooks = {fingerprint(secret): Webhook(secret) for secret in secrets}
         self._seen = state
 
@@ -118,6 +120,15 @@ class Secrets:
             return [(name, stat.st_mtime_ns, stat.st_ino, stat.st_size) for name, stat in stats]
         except OSError as error:
             return str(error)
+
+
+def _read_secrets(source: str | Path, *, where: str) -> tuple[str, ...]:
+    try:
+        return secrets_from(source if isinstance(source, str) else source.read_text("utf-8"))
+    except NoSecret as error:
+        raise NoSecret(f"{where}: {error}") from None
+    except UnicodeDecodeError:
+        raise NoSecret(f"{where}: it is no UTF-8 text") from None
 
 
 def _files(folder: Path) -> list[Path]:

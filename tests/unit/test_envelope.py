@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nexus_auth.clerk import json_safety, privacy
 from nexus_auth.clerk.catalogue import DELETED, ENTITIES
-from nexus_auth.clerk.envelope import LONGEST_ID, Event, _read_document, read
+from nexus_auth.clerk.envelope import LONGEST_ID, Event, _read_document, read, safe_object
 from tests.events import INSTANCE, T0, deleted, event, membership, organization, user
 
 TYPES = ["user.created", "user.updated", "user.deleted", "organization.created", "organizationMembership.deleted"]
@@ -185,3 +185,49 @@ def test_ids_are_those_of_clerk_and_no_words() -> None:
     first, *others = read(event("session.created", session)).subjects
     assert first == session["id"]
     assert sorted(others) == ["user_29w83sxmDNGwOuEthce5gg56FcC", "user_2mWMAqqkHh9YzXVsmTt5JxGqYgH"]
+
+
+SECONDS = T0 // 1000
+
+
+@pytest.mark.parametrize("more", [{}, {"first_name": "\x00"}])
+def test_times_of_an_object_in_seconds_become_milliseconds(more: dict[str, Any]) -> None:
+    data = user("user_1", updated_at=SECONDS, created_at=SECONDS, last_sign_in_at=SECONDS) | more
+    data["email_addresses"][0]["created_at"] = SECONDS
+    data["public_metadata"] = {"renewed_at": SECONDS}
+    body = event("user.updated", data)
+    read_event = read(body)
+    assert (read_event.state, read_event.updated_at, read_event.body) == ("applied", SECONDS * 1000, body)
+    applied = json.loads(read_event.object_json or "")
+    assert [applied[name] for name in ("updated_at", "created_at", "last_sign_in_at")] == [SECONDS * 1000] * 3
+    assert applied["email_addresses"][0]["created_at"] == SECONDS * 1000
+    assert applied["public_metadata"] == {"renewed_at": SECONDS}
+    assert json.loads(safe_object(json.dumps(data).encode(), group="user")) == applied
+
+
+def test_times_that_are_no_seconds_stay_as_they_are() -> None:
+    data = organization("org_1", created_at=1, updated_at=T0)
+    read_event = read(event("organization.created", data))
+    assert json.loads(read_event.object_json or "") == data
+
+
+def test_a_session_that_waits_for_its_table_is_kept_without_where_it_was_and_with_it_where_asked_for() -> None:
+    data = {"id": "sess_1", "object": "session", "latest_activity": {"id": "a_1", "ip_address": "192.0.2.1"}}
+    body = event("session.created", data, event_attributes={"http_request": {"client_ip": "192.0.2.1"}})
+    read_event = read(body)
+    assert (read_event.state, read_event.withheld, b"192.0.2.1" in read_event.body) == ("waiting", True, False)
+    kept = read(body, keep_event_attributes=True)
+    assert (kept.state, kept.withheld, kept.body) == ("waiting", False, body)
+    assert "192.0.2.1" not in safe_object(json.dumps(data).encode(), group="session")
+
+
+def test_an_address_that_a_second_member_of_its_name_hides_is_not_kept() -> None:
+    body = event("session.created", {"id": "sess_1"}).replace(
+        b'"id": "sess_1"', b'"ip_address": "192.0.2.1", "id": "sess_1", "ip_address": null'
+    )
+    assert b"192.0.2.1" not in read(body).body
+
+
+def test_a_city_in_metadata_is_the_customers_own_and_the_body_stays_as_it_was_signed() -> None:
+    body = event("user.created", user("user_1", public_metadata={"city": "Zurich"}))
+    assert (read(body).body, read(body).withheld) == (body, False)

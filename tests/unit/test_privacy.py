@@ -14,8 +14,10 @@ from nexus_auth.clerk.privacy import (
     WITHHELD,
     holds_named_secret,
     is_message,
+    may_be_personal,
     may_hold_secrets,
     unreadable_may_hold_secrets,
+    unreadable_without_personal,
     withhold,
 )
 
@@ -145,3 +147,61 @@ def test_what_a_customer_names_like_a_secret_in_metadata_is_his_own() -> None:
     assert withheld
     assert kept["data"]["ticket"] == WITHHELD
     assert kept["data"]["public_metadata"] == {"ticket": "T-1", "otp": "none", "backup_codes": WITHHELD}
+
+
+ACTIVITY_OF_A_SESSION = {
+    "object": "session_activity",
+    "id": "sess_activity_1",
+    "device_type": "Macintosh",
+    "is_mobile": False,
+    "browser_name": "Chrome",
+    "browser_version": "128.0",
+    "ip_address": "192.0.2.1",
+    "city": "Zurich",
+    "country": "CH",
+}
+
+
+@pytest.mark.parametrize("event_type", ["session.created", "user.updated", "galaxy.created"])
+def test_where_a_person_is_and_what_device_they_use_is_withheld_wherever_it_stands(event_type: str) -> None:
+    data = {
+        "id": "sess_1",
+        "latest_activity": {**ACTIVITY_OF_A_SESSION, "region": "added by Clerk later"},
+        "sessions": [{"latest_activity": ACTIVITY_OF_A_SESSION}, {"latest_activity": None}, {"latest_activity": "x"}],
+        "client": {"ip_address": "192.0.2.1", "user_agent": "Mozilla", "city": None},
+        "public_metadata": {"city": "Zurich", "country": "CH", "latest_activity": {"city": "mine"}},
+    }
+    event = {"type": event_type, "data": data, "http_request": {"client_ip": "192.0.2.1"}}
+    kept, withheld = withhold(event, event_type=event_type)
+    activity = {key: "[withheld]" for key in ACTIVITY_OF_A_SESSION} | {
+        "object": "session_activity",
+        "id": "sess_activity_1",
+    }
+    assert withheld
+    assert kept == {
+        "type": event_type,
+        "http_request": WITHHELD,
+        "data": {
+            "id": "sess_1",
+            "latest_activity": {**activity, "region": WITHHELD},
+            "sessions": [{"latest_activity": activity}, {"latest_activity": None}, {"latest_activity": WITHHELD}],
+            "client": {"ip_address": WITHHELD, "user_agent": WITHHELD, "city": None},
+            "public_metadata": data["public_metadata"],
+        },
+    }
+    assert may_be_personal(json.dumps(event).encode())
+    assert withhold(event, event_type=event_type, keep_personal=True) == (event, False)
+
+
+def test_in_a_body_that_cannot_be_read_the_values_of_personal_members_are_replaced() -> None:
+    body = (
+        b'{"type":"session.created","data":{"id":"sess_1","latest_activity":{"ip_address" : "192.0.2.1","city":"Z\\"u",'
+        b'"is_mobile":true,"object":"session_activity"}},"event_attributes":{"http_request":{"client_ip":"192.0.2.1'
+    )
+    assert unreadable_without_personal(body) == (
+        b'{"type":"session.created","data":{"id":"sess_1","latest_activity":{"ip_address" : "[withheld]",'
+        b'"city":"[withheld]","is_mobile":"[withheld]","object":"session_activity"}},'
+        b'"event_attributes":{"http_request":{"client_ip":"[withheld]"'
+    )
+    assert unreadable_without_personal(rb'{"ip\u005faddress":"192.0.2.1') is None
+    assert unreadable_without_personal(b'{"a":1') == b'{"a":1'

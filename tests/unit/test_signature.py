@@ -31,3 +31,12 @@ def test_what_is_no_secret_is_refused_and_not_repeated(text: str) -> None:
     assert "secret 2 of 2" in str(refused.value)
     if text.removeprefix("whsec_"):
         assert text.removeprefix("whsec_") not in str(refused.value)
+
+
+def test_a_secret_of_fewer_than_24_bytes_is_refused_and_not_repeated() -> None:
+    assert secrets_from("whsec_" + b64encode(bytes(24)).decode())
+    for length in (1, 2, 16, 23):
+        digits = b64encode(bytes(range(1, length + 1))).decode()
+        with pytest.raises(NoSecret, match=f"it has {length} bytes, a signing secret has 24 or more") as refused:
+            secrets_from(f"whsec_{digits}")
+        assert digits not in str(refused.value)

@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from nexus_auth.settings import LogLevel
+
 
 class OperatorSettings(BaseSettings):
     """Environment names are the fields' with NEXUS_AUTH_ before them."""
@@ -37,8 +39,8 @@ class OperatorSettings(BaseSettings):
     """Seconds between two looks into a database for what its intervals do not tell; more where there are many syncs."""
     relist_seconds: float = Field(default=600.0, gt=0)
     """Seconds between two listings of all custom resources, should the watch have missed something."""
-    log_level: str = "INFO"
-    """DEBUG, INFO, WARNING or ERROR."""
+    log_level: LogLevel = "INFO"
+    """DEBUG, INFO, WARNING or ERROR, in any case."""
     allow_fsync_off: bool = False
     """Tests only."""
     failpoints_dir: Path | None = None

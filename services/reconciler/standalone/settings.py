@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from nexus_auth.settings import LogLevel
+
 
 class StandaloneSettings(BaseSettings):
     """Environment names are the fields' with NEXUS_AUTH_ before them."""
@@ -27,8 +29,8 @@ class StandaloneSettings(BaseSettings):
     """Pause between two looks at what is due."""
     verify_after: float = Field(default=60.0, ge=0)
     """Seconds before a read may revive a tombstone or lower a version, and between the two reads."""
-    log_level: str = "INFO"
-    """DEBUG, INFO, WARNING or ERROR."""
+    log_level: LogLevel = "INFO"
+    """DEBUG, INFO, WARNING or ERROR, in any case."""
     allow_fsync_off: bool = False
     """Tests only."""
     failpoints_dir: Path | None = None
