@@ -31,9 +31,9 @@ class Office:
     """An agenda with its book and clock."""
 
     def __init__(self, *, concurrency: int = 2) -> None:
-        self.book = Cache()
+        self.cache = Cache()
         self.clock = Clock()
-        self.agenda = WorkQueue(self.cache, look_seconds=LOOK, concurrency=concurrency, now=self.clock)
+        self.queue = WorkQueue(self.cache, look_seconds=LOOK, concurrency=concurrency, now=self.clock)
 
     def add(self, name: str, *, plural: str = SYNCS, status: dict[str, Any] | None = None, **spec: Any) -> TrackedObject:
         """A new object, not on the agenda yet."""
@@ -141,7 +141,7 @@ def test_what_came_in_during_a_visit_makes_the_next_one_due_at_once() -> None:
     assert office.clock.at + LOOK <= office.queue.next_due() <= office.clock.at + 1.1 * LOOK
     office.queue.enqueue(sync)
     assert office.started() == [("sync", "run")]
-    office.queue.enqueue(sync)  # a Secret changed while it was visited
+    office.queue.enqueue(sync)  # a Secret changed while it was reconciled
     office.queue.finish(sync, pause=600.0)
     assert office.queue.next_due() == office.clock.at
 
@@ -157,7 +157,7 @@ def test_a_request_is_not_put_off_by_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "spec", "visited", "least", "most"),
+    ("status", "spec", "reconciled", "least", "most"),
     [
         (dict, {}, False, 0.0, 0.0),  # nobody has looked at it
         (dict, {"suspend": True}, False, 0.0, 0.0),
@@ -175,7 +175,7 @@ def test_when_a_sync_is_due_again(
     """A status is made when the test runs: it names a moment of the clock on the wall."""
     office = Office()
     sync = office.add("sync", status=status(), **spec)
-    sync.reconciled = visited
+    sync.reconciled = reconciled
     office.queue.schedule_next(sync)
     assert least <= sync.due_at - office.clock.at <= most
 

@@ -1,6 +1,6 @@
-"""What the operator knows of every object: its body, what it asks for, what we said of it, and when it is due.
+"""The cache: for each object its body, its manifest, the status that we want it to have, and when it is due.
 
-All of it can be had again from the API server: a restart loses nothing.
+Everything in it can be read again from the API server: a restart loses nothing.
 """
 
 import asyncio
@@ -32,35 +32,35 @@ class TrackedObject:
     key: Key
     body: Object
     status: Status
-    """As we want it to be; what the API server has may be older."""
+    """The status that we want. The API server's may be older."""
     manifest: SyncManifest | InstanceManifest | None = None
     invalid: Trouble | None = None
     due_at: float = math.inf
-    """By the loop's clock."""
+    """By the work queue's clock."""
     task: "asyncio.Task[None] | None" = None
     secrets: dict[str, str | None] = field(default_factory=dict)
-    """Secrets that the last visit read: their resourceVersion, or None where there was none."""
+    """Secrets that the last reconcile read, with their resourceVersion; None where there was no readable one."""
     database_address: str | None = None
-    """The database that it keeps as its Secret names it, where that is known: see `named`."""
+    """Its database as the Secret names it, where that is known: see `database_address`."""
     database_identity: str | None = None
-    """The same in the server's own words: two names of one server are one place."""
+    """Its database as the server identifies itself: two names of one server have one identity."""
     written: Status | None = None
-    """As the API server took it: without fields that its schema does not know."""
+    """The status as the API server stored it, without fields that its schema does not know."""
     versions: tuple[str, ...] = ()
-    """resourceVersions that we have read or written: what the watch tells of them is no news."""
+    """resourceVersions that we have read or written. The watch's events about them are ignored."""
     writing: bool = False
-    """A write is on its way: what the watch tells meanwhile may be that write."""
+    """A status write is in progress: an event of the watch may be its echo."""
     reconciled: bool = False
-    """In this process's time as leader."""
+    """Whether this process has reconciled it since it became leader."""
 
     @property
     def namespace(self) -> str:
-        """Of the object."""
+        """Namespace of the object."""
         return self.key[1]
 
     @property
     def name(self) -> str:
-        """Of the object."""
+        """Name of the object."""
         return self.key[2]
 
     @property
@@ -70,63 +70,63 @@ class TrackedObject:
 
     @property
     def uid(self) -> str:
-        """Of the object."""
+        """UID of the object."""
         return str(self.body["metadata"]["uid"])
 
     @property
     def generation(self) -> int:
-        """Of its spec."""
+        """Generation of its spec."""
         return int(self.body["metadata"].get("generation", 1))
 
     @property
     def resource_version(self) -> str:
-        """Of the newest body that we have event."""
+        """resourceVersion of the newest body that we have seen."""
         return str(self.body["metadata"]["resourceVersion"])
 
     @property
     def age(self) -> tuple[str, str]:
-        """Sorts the older before the younger."""
+        """A sort key: older objects come first."""
         return str(self.body["metadata"].get("creationTimestamp", "")), self.uid
 
     @property
     def sync(self) -> SyncManifest | None:
-        """The manifest of a ClerkSync that is none the worse."""
+        """The manifest of a ClerkSync; None for another kind or an invalid spec."""
         return self.manifest if isinstance(self.manifest, SyncManifest) else None
 
     @property
     def instance(self) -> InstanceManifest | None:
-        """The manifest of a ClerkInstance that is none the worse."""
+        """The manifest of a ClerkInstance; None for another kind or an invalid spec."""
         return self.manifest if isinstance(self.manifest, InstanceManifest) else None
 
     def annotation(self, name: str) -> str | None:
-        """One of ours."""
+        """The value of an annotation; None where it is missing or empty."""
         value = (self.body["metadata"].get("annotations") or {}).get(name)
         return str(value) if value else None
 
     @property
     def request(self) -> str | None:
-        """A sync request that nobody has handled."""
+        """A sync request that was not handled yet."""
         wanted = self.annotation(REQUEST)
         return wanted if wanted != self.status.get("lastHandledSyncRequest") else None
 
     @property
     def approval(self) -> str | None:
-        """An approval that nobody has handled."""
+        """An approval that was not handled yet."""
         wanted = self.annotation(APPROVE)
         return wanted if wanted != self.status.get("lastHandledApproval") else None
 
     def hold(self, body: Object) -> None:
-        """Takes a new body over."""
+        """Stores a new body."""
         self.body = body
         self.versions = (*self.versions[-3:], self.resource_version)
 
-    def note_database(self, name: str, place: str | None = None) -> None:
-        """Notes which database it keeps; a name that is known already keeps its place until another is told."""
-        if place is not None or name != self.database_address:
-            self.database_address, self.database_identity = name, place
+    def note_database(self, address: str, identity: str | None = None) -> None:
+        """Stores which database it uses. An unchanged address keeps the identity that is known."""
+        if identity is not None or address != self.database_address:
+            self.database_address, self.database_identity = address, identity
 
     def same_database(self, other: "TrackedObject") -> bool:
-        """Whether both are known to keep the same one."""
+        """Whether both are known to use the same database."""
         return any(
             mine is not None and mine == theirs
             for mine, theirs in (
@@ -136,7 +136,7 @@ class TrackedObject:
         )
 
     def read(self, body: Object, reader: ManifestReader) -> None:
-        """Takes a new body over, and what it asks for."""
+        """Stores a new body and reads its manifest."""
         self.hold(body)
         document = {**body, "apiVersion": f"{GROUP}/{VERSION}", "kind": KINDS[self.key[0]]}
         self.manifest, self.invalid = None, None
@@ -147,37 +147,37 @@ class TrackedObject:
 
 
 class Cache:
-    """All objects, and who refers to whom."""
+    """All objects, and which of them refer to which."""
 
     def __init__(self) -> None:
-        """Empty."""
+        """Starts empty."""
         self._objects: dict[Key, TrackedObject] = {}
         self._blocked: dict[Key, TrackedObject] = {}
 
     def __iter__(self) -> Iterator[TrackedObject]:
-        """All of them as they are now, whatever comes and goes meanwhile."""
+        """Iterates over a snapshot."""
         return iter(list(self._objects.values()))
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of objects."""
         return len(self._objects)
 
     def get(self, key: Key) -> TrackedObject | None:
-        """One object."""
+        """The object of a key; None where there is none."""
         return self._objects.get(key)
 
     def put(self, tracked: TrackedObject) -> None:
-        """A new one."""
+        """Adds an object."""
         self._objects[tracked.key] = tracked
-        self.sort(tracked)
+        self.update_blocked(tracked)
 
     def remove(self, key: Key) -> None:
-        """One that is gone."""
+        """Removes an object."""
         self._objects.pop(key, None)
         self._blocked.pop(key, None)
 
-    def sort(self, tracked: TrackedObject) -> None:
-        """To be called whenever an object's status is another."""
+    def update_blocked(self, tracked: TrackedObject) -> None:
+        """Call it after every change of an object's status."""
         ready = find(tracked.status.get("conditions", []), "Ready")
         waits = ready is not None and ready["reason"] in ("Conflict", "StateDatabaseMismatch")
         if waits and self.get(tracked.key) is tracked:
@@ -186,11 +186,11 @@ class Cache:
             self._blocked.pop(tracked.key, None)
 
     def blocked(self) -> list[TrackedObject]:
-        """Whoever waits for another object to give way."""
+        """Objects that an older one blocks."""
         return list(self._blocked.values())
 
     def instance_of(self, tracked: TrackedObject) -> TrackedObject | None:
-        """The ClerkInstance that a sync names."""
+        """The ClerkInstance that a sync names; None where it does not exist."""
         sync = tracked.sync
         return self.get((INSTANCES, tracked.namespace, sync.instance)) if sync is not None else None
 
@@ -207,20 +207,20 @@ class Cache:
         ]
 
     def users_of_secret(self, namespace: str, name: str) -> list[TrackedObject]:
-        """Whoever has read this Secret, or missed it."""
+        """Objects whose last reconcile read this Secret, or missed it."""
         return [tracked for tracked in self if tracked.namespace == namespace and name in tracked.secrets]
 
     def names_on_same_database(self, tracked: TrackedObject) -> list[str]:
-        """Names of all syncs that keep the same database, or may: of some it is not known yet."""
+        """Names of all syncs that use the same database, and of those whose database is not known yet."""
         return [other.name for other in self.syncs() if other.database_identity is None or other.same_database(tracked)]
 
     def older_conflict(self, tracked: TrackedObject) -> TrackedObject | None:
-        """An older sync that keeps the same rows of the same database, or has its name there."""
-        return next((rival for rival in self._conflicts(tracked) if rival.age < tracked.age), None)
+        """An older sync that writes the same rows of the same database, or has the same name there."""
+        return next((other for other in self._conflicts(tracked) if other.age < tracked.age), None)
 
     def younger_conflicts(self, tracked: TrackedObject) -> list[TrackedObject]:
-        """Younger ones."""
-        return [rival for rival in self._conflicts(tracked) if rival.age > tracked.age]
+        """Younger syncs that write the same rows of the same database."""
+        return [other for other in self._conflicts(tracked) if other.age > tracked.age]
 
     def _conflicts(self, tracked: TrackedObject) -> Iterator[TrackedObject]:
         mine = tracked.sync
@@ -249,7 +249,7 @@ class Cache:
 
 
 def database_address(database_url: str) -> str:
-    """Which database an address names: host, port and name, without login."""
+    """Host, port and name of the database in a URL, without the login; empty where it cannot be read."""
     try:
         parts = urlsplit(database_url.strip())
         return f"{(parts.hostname or '').lower()}:{parts.port or 5432}/{unquote(parts.path.lstrip('/'))}"
@@ -258,7 +258,7 @@ def database_address(database_url: str) -> str:
 
 
 def parse_moment(text: Any) -> datetime | None:
-    """A moment out of a status."""
+    """A time out of a status; None where it is none."""
     try:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
     except ValueError:

@@ -1,7 +1,7 @@
-"""What there is: objects listed, read, taken over and let go of, and who looks again because of it.
+"""The informer: keeps the cache equal to the API server, and enqueues each object that a change concerns.
 
-The watch names keys, a listing of everything every few minutes is the backstop. Nothing here remembers an edge: a key
-that is lost costs time until the next listing, no more.
+The watch reports keys; a listing of everything every few minutes is the fallback. No decision depends on an event: a lost
+one only delays the reconcile until the next listing.
 """
 
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Informer:
-    """Keeps the cache."""
+    """Fills the cache, and is the only one to add objects to it or remove them."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class Informer:
         controller_class: str,
         restart_watch: Callable[[], None],
     ) -> None:
-        """`restart_watch` is called where a listing brought what the watch had not told."""
+        """`restart_watch` is called where a listing found a change that the watch had not reported."""
         self._cluster = cluster
         self._cache = cache
-        self._queue = agenda
+        self._queue = queue
         self._status_writer = status_writer
         self._metrics = metrics
         self._class = controller_class
@@ -44,10 +44,10 @@ class Informer:
         self._reader = ManifestReader(closed=False)
         self._listed = False
         self.list_error: str | None = None
-        """Why nothing could be listed."""
+        """Why the last listing failed; None where it did not."""
 
     async def list(self) -> bool:
-        """Reads everything: the start, and the backstop afterwards. Answers whether that could be done."""
+        """Lists everything and updates the cache; returns whether the listing succeeded."""
         try:
             found = {
                 (plural, item["metadata"]["namespace"], item["metadata"]["name"]): item
@@ -59,7 +59,7 @@ class Informer:
                 "Gone": "the custom resources are not installed: apply crds/",
                 "Forbidden": "the operator's role does not allow it to list its custom resources",
             }.get(type(error).__name__, str(error))
-            logger.error("nothing listed", extra={"why": self.list_error})
+            logger.error("listing failed", extra={"why": self.list_error})
             return False
         first, was_away, news = not self._listed, self.list_error is not None, False
         self.list_error = None
@@ -69,14 +69,14 @@ class Informer:
                 news = True
         for key, body in found.items():
             news = self._consider(key, body) or news
-        if was_away or (news and not first):  # what could not be listed could not be watched either
-            logger.warning("the watch had missed something")
+        if was_away or (news and not first):  # whatever kept us from listing kept the watch from working
+            logger.warning("the watch had missed a change; it is started again")
             self._restart_watch()
         self._listed = True
         return True
 
-    async def take(self, event: WatchEvent) -> bool:
-        """Looks into what the watch told; answers whether that could be done."""
+    async def handle(self, event: WatchEvent) -> bool:
+        """Handles one event of the watch; returns whether the object could be read."""
         if event.plural == SECRETS:
             self._secret(event)
             return True
@@ -104,26 +104,26 @@ class Informer:
         return True
 
     def spec_changed(self, tracked: TrackedObject) -> None:
-        """The body that we hold turned out to have another spec."""
+        """Reads the object again: a status write returned a body with another spec."""
         tracked.read(tracked.body, self._reader)
         self._changed(tracked)
         self._queue.enqueue(tracked)
 
     def forget(self, tracked: TrackedObject) -> None:
-        """Takes its metrics away."""
+        """Removes the object's metrics."""
         if tracked.key[0] == INSTANCES:
             self._metrics.forget_instance(tracked.at)
         else:
             self._metrics.forget(tracked.at)
 
     def _secret(self, event: WatchEvent) -> None:
-        """A Secret changed, came or went: whoever read another version of it looks again."""
+        """A Secret changed: whoever read another version of it is reconciled again."""
         for tracked in self._cache.users_of_secret(event.namespace, event.name):
             if tracked.secrets[event.name] != (None if event.gone else event.resource_version):
                 self._queue.enqueue(tracked)
 
     def _consider(self, key: Key, body: Object) -> bool:
-        """Takes a body over; answers whether it was news."""
+        """Updates the cache from a body; returns whether anything changed."""
         tracked = self._cache.get(key)
         if tracked is not None and tracked.uid != body["metadata"]["uid"]:
             self._remove(tracked)
@@ -138,7 +138,7 @@ class Informer:
             self._remove(tracked)
             return True
         if body.get("status") not in (tracked.status, tracked.written):
-            self._status_writer.mark_pending(tracked)  # somebody else wrote it
+            self._status_writer.mark_pending(tracked)  # somebody else changed the status
         if tracked.generation != generation:
             self._changed(tracked)
             if tracked.task is not None and _means_another_run(former, tracked.manifest):
@@ -164,7 +164,7 @@ class Informer:
         return str((tracked.body.get("spec") or {}).get("controllerClass", "")) == self._class
 
     def _changed(self, tracked: TrackedObject) -> None:
-        """A new object or a new spec: whoever refers to it, or stood in its shadow, looks again."""
+        """A new object or a new spec: objects that refer to it, or were blocked by it, are reconciled again."""
         if tracked.key[0] == INSTANCES:
             for user in self._cache.syncs_of(tracked):
                 self._queue.enqueue(user)
@@ -184,7 +184,7 @@ class Informer:
         self._recheck_blocked()
 
     def _recheck_blocked(self) -> None:
-        """Whoever waits for another to give way looks whether it has."""
+        """Objects that another one blocked are reconciled again: it may block them no more."""
         for other in self._cache.blocked():
             self._queue.enqueue(other)
 
@@ -205,7 +205,7 @@ class Informer:
 
 
 def _means_another_run(former: object, now: object) -> bool:
-    """Whether a run by the former manifest should not go on: anything but its being suspended."""
+    """Whether a run by the former manifest must stop: every change of the spec but `suspend`."""
     if isinstance(former, SyncManifest) and isinstance(now, SyncManifest):
         return replace(former, suspend=False) != replace(now, suspend=False)
     return True

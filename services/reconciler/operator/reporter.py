@@ -1,4 +1,4 @@
-"""What people are told besides a status at rest: that a run goes on, Events for what changed, counters."""
+"""Reports on reconciles: that a run is in progress, Events for what changed, metrics and log lines."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ from typing import Any
 
 from services.reconciler.leading import Trouble
 from services.reconciler.operator import status
+from services.reconciler.operator.cluster import SYNCS
 from services.reconciler.operator.conditions import find
 from services.reconciler.operator.events import Events
 from services.reconciler.operator.metrics import OperatorMetrics
@@ -15,21 +16,21 @@ from services.reconciler.operator.cache import Cache, Key, TrackedObject
 from services.reconciler.operator.status import FinishedRun, Status
 from services.reconciler.operator.reconcile import Reconcile
 
-FIRST_WORD_AFTER = 0.5
-"""A first visit that is over sooner writes one status; of one that waits for its database, something is said."""
-TELL_AFTER = 10.0
-"""A periodic run that is over sooner leaves no trace of its beginning."""
+FIRST_STATUS_AFTER = 0.5
+"""Seconds before a first reconcile writes a status with conditions Unknown; a shorter one writes its result only."""
+PROGRESS_AFTER = 10.0
+"""Seconds before a periodic run sets the condition Reconciling; a shorter one never sets it."""
 AWAITED = frozenset({"Requested", "SpecChanged", "first sweep", "an approval"})
-"""Reasons of runs that somebody waits for: their beginning is told at once."""
+"""Reasons of runs that somebody waits for: these set the condition Reconciling at once."""
 
 logger = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Tells what goes on, in tasks of its own, and what has happened."""
+    """Progress is reported by tasks of its own, one for each object at most."""
 
     def __init__(self, cache: Cache, *, status_writer: StatusWriter, events: Events, metrics: OperatorMetrics) -> None:
-        """Everything is the caller's."""
+        """Keeps what it is given."""
         self._cache = cache
         self._status_writer = status_writer
         self._events = events
@@ -38,31 +39,38 @@ class Reporter:
 
     @property
     def tasks(self) -> list["asyncio.Task[None]"]:
-        """What is still to be told."""
+        """The tasks that report progress."""
         return list(self._tasks.values())
 
     def reconcile_begins(self, tracked: TrackedObject) -> None:
-        """A visit begins."""
-        self._later(tracked, None, FIRST_WORD_AFTER)
+        """Call it when a reconcile begins."""
+        self._report_later(tracked, None, FIRST_STATUS_AFTER)
 
-    async def begins(self, tracked: TrackedObject, reason: str) -> None:
-        """A run begins: told at once where somebody waits for it, else when it has lasted."""
-        self.stop(tracked)
+    async def run_begins(self, tracked: TrackedObject, reason: str) -> None:
+        """Call it when a run begins: it sets Reconciling, at once or after a while."""
+        self.cancel_progress(tracked)
         if reason in AWAITED:
-            await self._tell(tracked, reason, 0.0)
+            await self._report_progress(tracked, reason, 0.0)
         else:
-            self._later(tracked, reason, TELL_AFTER)
+            self._report_later(tracked, reason, PROGRESS_AFTER)
 
-    def stop(self, tracked: TrackedObject) -> None:
-        """It is over."""
+    def cancel_progress(self, tracked: TrackedObject) -> None:
+        """Ends the progress report of an object."""
         task = self._tasks.pop(tracked.key, None)
         if task is not None:
             task.cancel()
 
-    def _later(self, tracked: TrackedObject, reason: str | None, pause: float) -> None:
-        self._tasks[tracked.key] = asyncio.create_task(self._tell(tracked, reason, pause))
+    def _report_later(self, tracked: TrackedObject, reason: str | None, pause: float) -> None:
+        task = asyncio.create_task(self._report_progress(tracked, reason, pause), name=f"progress {tracked.name}")
+        self._tasks[tracked.key] = task
+        task.add_done_callback(self._log_failure)
 
-    async def _tell(self, tracked: TrackedObject, reason: str | None, pause: float) -> None:
+    def _log_failure(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("progress not reported", extra={"task": task.get_name()}, exc_info=error)
+            self._metrics.internal_errors.labels(SYNCS).inc()
+
+    async def _report_progress(self, tracked: TrackedObject, reason: str | None, pause: float) -> None:
         await asyncio.sleep(pause)
         generation, now = tracked.generation, datetime.now(UTC)
         suspended = tracked.sync is not None and tracked.sync.suspend
@@ -72,8 +80,8 @@ class Reporter:
         if fresh != tracked.status:
             await self._status_writer.write(tracked, fresh)
 
-    def count(self, tracked: TrackedObject, reconcile: Reconcile) -> None:
-        """Metrics and log lines of a visit's runs."""
+    def count_runs(self, tracked: TrackedObject, reconcile: Reconcile) -> None:
+        """Metrics and log lines for the runs of a reconcile."""
         if self._cache.get(tracked.key) is not tracked or tracked.sync is None:
             return
         for ran in reconcile.runs:
@@ -94,8 +102,8 @@ class Reporter:
                 extra={**extra, "state": result.state, "why": result.message, "requests": result.requests},
             )
 
-    async def sync_changed(self, tracked: TrackedObject, before: Status, reconcile: Reconcile) -> None:
-        """Events for what a visit changed."""
+    async def report_sync(self, tracked: TrackedObject, before: Status, reconcile: Reconcile) -> None:
+        """Events for what a reconcile changed."""
         if self._cache.get(tracked.key) is not tracked:
             return
         if reconcile.refused is not None:
@@ -119,25 +127,25 @@ class Reporter:
                 what = f"run {ran.result.run_id} ({ran.mode}): {words}"
                 await self._events.post(tracked, "Normal", reason="Repaired", message=what)
 
-    async def instance_changed(self, tracked: TrackedObject, before: Status, trouble: Trouble | None) -> None:
-        """An Event for a trouble that is new."""
+    async def report_instance(self, tracked: TrackedObject, before: Status, trouble: Trouble | None) -> None:
+        """An Event for a new trouble."""
         new, old = (find(of.get("conditions", []), "Ready") or {} for of in (tracked.status, before))
         if trouble is not None and (new.get("reason"), new.get("message")) != (old.get("reason"), old.get("message")):
             await self._events.post(tracked, "Warning", reason=trouble.reason, message=str(trouble))
 
 
 def _said(condition: dict[str, Any]) -> tuple[str, ...]:
-    """What makes a condition news; where a run waits for an approval, which one."""
+    """What makes a condition worth an Event. A run that waits for an approval is part of it."""
     of = (condition["status"], condition["reason"])
     return (*of, condition["message"]) if condition["reason"] == "DeletionGuardTripped" else of
 
 
 def _done(ran: FinishedRun) -> str:
-    """What a run did, deletions apart; empty for nothing."""
+    """What a run repaired and deleted; empty where nothing."""
     counts = ran.result.counts.values()
-    put_right = sum(of.get(what, 0) for of in counts for what in ("repaired", "revived", "lowered"))
+    repaired = sum(of.get(what, 0) for of in counts for what in ("repaired", "revived", "lowered"))
     deleted = sum(of.get("tombstoned", 0) for of in counts)
-    words = [f"{_objects(put_right)} put right"] if put_right else []
+    words = [f"{_objects(repaired)} repaired"] if repaired else []
     return ", ".join(words + ([f"{_objects(deleted)} deleted"] if deleted else []))
 
 

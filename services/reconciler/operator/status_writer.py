@@ -1,7 +1,7 @@
-"""Writes a status where it differs from what the API server has, and never over what somebody else just wrote.
+"""Writes a status where it differs from the API server's, under the object's resourceVersion.
 
-Read, changed, written under its resourceVersion: a 409 reads again. The status is ours alone, so what stands there
-otherwise is replaced; the spec is not ours, and is read anew with it.
+After a 409 the object is read again and the write repeated. The status belongs to the operator, so whatever somebody else
+put there is replaced. The spec does not: a write that returns another spec has the object read again.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class StatusWriter:
-    """Knows the API server, and shows in metrics what it wrote."""
+    """Writes statuses, and updates the metrics that show them."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class StatusWriter:
         spec_changed: Callable[[TrackedObject], None],
         put: Callable[[WatchEvent], None],
     ) -> None:
-        """Writes nothing yet. `spec_changed` is told where the spec turned out to be another; `put` gets what waited."""
+        """`spec_changed` is called where a write returned another spec; `put` gets the deferred events."""
         self._cluster = cluster
         self._cache = cache
         self._metrics = metrics
@@ -40,15 +40,15 @@ class StatusWriter:
         self._waiting: list[WatchEvent] = []
 
     def defer(self, event: WatchEvent) -> None:
-        """Keeps what the watch told of an object that is being written: it may be that write."""
+        """Keeps an event of an object that is being written: it may be the echo of that write."""
         self._waiting.append(event)
 
     def mark_pending(self, tracked: TrackedObject) -> None:
-        """What the API server has is not what we want it to be."""
+        """Notes that the API server's status differs from ours."""
         self._pending[tracked.key] = tracked
 
     async def write(self, tracked: TrackedObject, status: Status) -> None:
-        """Makes `status` the object's, here and there; what cannot be written now is tried again."""
+        """Sets the object's status here and at the API server. A write that fails is retried later."""
         tracked.status = status
         self.mark_pending(tracked)
         generation = tracked.generation
@@ -59,20 +59,20 @@ class StatusWriter:
             tracked.writing = False
             while self._waiting:
                 self._put(self._waiting.pop())
-        self._cache.sort(tracked)
+        self._cache.update_blocked(tracked)
         if tracked.generation != generation:
             self._spec_changed(tracked)
         self._show(tracked)
 
     async def retry_pending(self) -> None:
-        """Tries again what could not be written."""
+        """Retries the writes that failed."""
         for key, tracked in list(self._pending.items()):
             if self._cache.get(key) is not tracked:
                 self._pending.pop(key)
             elif tracked.task is None:
                 await self.write(tracked, tracked.status)
                 if key in self._pending:
-                    return  # the API server is away; the next tick tries again
+                    return  # the API server is unreachable; the next tick retries
 
     async def _write(self, tracked: TrackedObject, status: Status) -> None:
         plural, namespace, name = tracked.key
