@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 CLERK = "api.clerk.com"
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\.?|\[[0-9a-f:.]{2,45}\]")
-_URL = re.compile(r"(?P<scheme>https?)://(?P<host>[^\s/:@?#\[\]\\]+|\[[^\s/@?#\[\]\\]+\])(:(?P<port>[0-9]{1,5}))?(/[^\s@?#\\]*)?")
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[^\s/:@?#\[\]\\]+|\[[^\s/@?#\[\]\\]+\])(:(?P<port>[0-9]{1,5}))?(/[^\s@?#\\]*)?"
+)
 _ENTRY = re.compile(r"((?P<scheme>https?)://)?(?P<host>[^\s/:@?#\[\]\\]+|\[[^\s/@?#\[\]\\]+\])(:(?P<port>[0-9]{1,5}))?")
 _PORTS = {"https": 443, "http": 80}
 
@@ -47,7 +49,8 @@ class ApiHosts:
     def parse(cls, text: str) -> "ApiHosts":
         """Reads entries separated by commas: `host`, `host:port` or `http://host:port`. Raises ValueError.
 
-        An entry without a scheme means https, and on a loopback host http as well. Without a port it means the scheme's own.
+        An entry without a scheme means https, and on a loopback host http as well. Without a port it means the
+        scheme's own.
         """
         origins: set[_Origin] = set()
         for entry in filter(None, (part.strip() for part in text.split(","))):
@@ -70,11 +73,12 @@ class ApiHosts:
     def check(self, api_url: str) -> None:
         """Raises `ApiHostRefused` unless the address is one of the list's.
 
-        Scheme, host and port are compared. Case, one trailing dot and a scheme's own port make no difference. User names,
-        backslashes, percent signs and letters beyond ASCII are refused before anything is compared, so that no other
-        reader of the address can understand another host.
+        Scheme, host and port are compared. Case, one trailing dot and a scheme's own port make no difference. User
+        names, backslashes, percent signs and letters beyond ASCII are refused before anything is compared, so that no
+        other reader of the address can understand another host.
         """
-        match = _URL.fullmatch(api_url.lower()) if api_url.isascii() else None  # lower() makes an ASCII k of a Kelvin sign
+        # isascii() first: lower() makes an ASCII k of the Kelvin sign
+        match = _URL.fullmatch(api_url.lower()) if api_url.isascii() else None
         host = _normal_host(match["host"]) if match is not None else None
         port = _port(match["port"], scheme=match["scheme"]) if match is not None else None
         if match is None or host is None or port is None:

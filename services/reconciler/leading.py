@@ -12,7 +12,17 @@ from typing import Any, Literal
 
 import asyncpg
 
-from nexus_auth.clerk.api import Answer, ClerkApi, ClerkLimited, ClerkRefused, ClerkUnavailable, Params, instance_id_of
+from nexus_auth.clerk.api import (
+    Answer,
+    ClerkApi,
+    ClerkLimited,
+    ClerkRefused,
+    ClerkUnavailable,
+    ClerkUnreachable,
+    Params,
+    instance_id_of,
+)
+from nexus_auth.clerk.api_hosts import ApiHostRefused, ApiHosts
 from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.reconcile.engine import Engine, Result
 from nexus_auth.reconcile.requester import Requester
@@ -36,13 +46,28 @@ About = Literal["connection", "database", "spec", "run"]
 
 
 class Trouble(Exception):
-    """Why a sync is not in step: `reason` in CamelCase, and a sentence that says what to do."""
+    """Why a sync is not in step: `reason` in CamelCase, and a sentence that says what to do.
 
-    def __init__(self, reason: str, message: str, *, about: About) -> None:
+    The sentence may be read by whoever reads a ClerkSync. `detail` is for the log alone: what a connection met, or
+    what a server said. In a status it would let an editor of manifests explore the operator's network.
+    """
+
+    def __init__(self, reason: str, message: str, *, about: About, detail: str = "") -> None:
         """The sentence is the exception's text."""
         super().__init__(message)
         self.reason = reason
+        self.detail = detail
         self.about: About = about
+
+
+INTERNAL_ERROR = "InternalError"
+"""Reason of a trouble that nobody expected."""
+
+
+def internal_error(error: BaseException) -> Trouble:
+    """What a status says of an error that nobody expected: its type. Its text and trace are for the log."""
+    what = f"an unexpected error ({type(error).__name__}) ended it, and it is tried again; the log has the trace"
+    return Trouble(INTERNAL_ERROR, what, about="run", detail=f"{type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +88,8 @@ class Terms:
     role_prefix: str = "clerk_"
     verify_after: float = 60.0
     allow_fsync_off: bool = False
+    api_hosts: ApiHosts = field(default_factory=ApiHosts)
+    """Hosts that an API key may be sent to."""
     failpoint: Failpoint = nowhere
     may_go_on: Callable[[], None] = lambda: None
     """Raises where this process leads no more: called before every request and every use of a connection."""
@@ -193,6 +220,7 @@ async def opened(
     Raises `Trouble`, also for what is raised inside the context.
     """
     try:
+        terms.api_hosts.check(of.api_url)
         async with AsyncExitStack() as stack:
             led = Led(sync, of, access=access, terms=terms)
             led.pool = await _pool(stack, access.database_url, name=sync.name, terms=terms, size=CONNECTIONS)
@@ -218,6 +246,7 @@ async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms)
     Raises `Trouble`.
     """
     try:
+        terms.api_hosts.check(of.api_url)
         async with AsyncExitStack() as stack:
             pool = await _state_pool(stack, access.state_database_url, name=of.name, terms=terms)
             async with pool.acquire() as connection:
@@ -247,6 +276,11 @@ def trouble_of(error: Exception) -> Exception:
     """The trouble that an error means; what is none (a bug, `Fenced`) is answered as it is."""
     if isinstance(error, ClerkLimited):
         return Trouble("UpstreamRateLimited", f"{error}; the next try waits for it", about="connection")
+    if isinstance(error, ClerkUnreachable):
+        what = "Clerk cannot be reached at apiUrl: it is tried again (the log has the details)"
+        return Trouble("UpstreamUnavailable", what, about="connection", detail=str(error))
+    if isinstance(error, ApiHostRefused):
+        return Trouble("ApiHostRefused", str(error), about="connection")
     if isinstance(error, ClerkUnavailable):
         return Trouble("UpstreamUnavailable", str(error), about="connection")
     if isinstance(error, ClerkRefused):
@@ -263,23 +297,33 @@ def trouble_of(error: Exception) -> Exception:
     if isinstance(error, asyncpg.PostgresError):
         return _of_postgres(error)
     if isinstance(error, (asyncpg.InterfaceError, OSError, TimeoutError)):
-        said = " ".join(str(error).split()) or type(error).__name__
-        return Trouble("DatabaseUnavailable", f"the database cannot be reached: {said}", about="database")
+        return _unreachable(error)
     return error
+
+
+def _unreachable(error: Exception) -> Trouble:
+    """One sentence for every way in which a connection fails: refused, timed out, no such host, no Postgres."""
+    what = "the database cannot be reached: check the URL in the Secret and the network (the log has the details)"
+    return Trouble("DatabaseUnavailable", what, about="database", detail=f"{type(error).__name__}: {error}")
 
 
 def _of_postgres(error: asyncpg.PostgresError) -> Trouble:
     state = error.sqlstate or ""
     said = " ".join(str(error).split())
     if state.startswith("28") or state == "42501":
-        what = f"{said}; check login and password in the Secret, and that it is a member of the reconciler's group"
-        return Trouble("DatabaseRefused", what, about="database")
+        what = "the database refuses the login: check user and password in the Secret, and that it is a member of the"
+        return Trouble("DatabaseRefused", f"{what} reconciler's group", about="database", detail=said)
+    if state.startswith(("08", "3D", "53", "57P")):  # no connection, no such database, full, shutting down
+        return _unreachable(error)
     if state in ("3F000", "42P01", "42883", "42703", "22023"):
         return Trouble("SchemaOutdated", f"{said}; run the migrations (nexus-auth migrate)", about="database")
     return Trouble("DatabaseUnavailable", f"the database: {said}", about="database")
 
 
 def _clerk(of: InstanceManifest, secret_key: str, *, terms: Terms) -> ClerkApi:
+    if not secret_key.startswith("sk_"):
+        what = f"key {of.secret_key.key} of Secret {of.secret_key.name} holds no API key (sk_…)"
+        raise Trouble("UpstreamUnauthorized", what, about="connection")
     try:
         clerk = _LeadersClerk(of.api_url, secret_key=secret_key, timeout=of.request_timeout)
     except ValueError:

@@ -1,7 +1,7 @@
 """The custom resource definitions, held to the types of apiextensions/v1 as the official client declares them.
 
-An API server does not show a stray key: it prunes a null, and warns about the rest. A tool that compares the file with the
-cluster (Argo CD) shows a difference for ever.
+An API server does not show a stray key: it prunes a null, and warns about the rest. A tool that compares the file
+with the cluster (Argo CD) shows a difference for ever.
 """
 
 import re
@@ -56,7 +56,11 @@ def test_a_definition_has_no_null_and_no_key_that_apiextensions_does_not_know(fi
 
 
 def test_a_comma_in_an_unquoted_description_is_noticed() -> None:
-    text = FILES[1].read_text("utf-8").replace('"Clerk has them, the mirror had not."', "Clerk has them, the mirror had not.")
+    text = (
+        FILES[1]
+        .read_text("utf-8")
+        .replace('"Clerk has them, the mirror had not."', "Clerk has them, the mirror had not.")
+    )
     found = list(problems(yaml.safe_load(text), "V1CustomResourceDefinition"))
     assert len(found) == 1
     assert "the mirror had not. is no field of V1JSONSchemaProps" in found[0]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from services.reconciler.manifests import ManifestReader
-from services.reconciler.operator.work_queue import CHECKS_AT_ONCE, WorkQueue, Slot
-from services.reconciler.operator.cluster import INSTANCES, KINDS, SYNCS
 from services.reconciler.operator.cache import REQUEST, Cache, TrackedObject
+from services.reconciler.operator.cluster import INSTANCES, KINDS, SYNCS
+from services.reconciler.operator.work_queue import CHECKS_AT_ONCE, Slot, WorkQueue
 
 READER = ManifestReader(closed=False)
 LOOK = 60.0
@@ -35,7 +35,9 @@ class Office:
         self.clock = Clock()
         self.queue = WorkQueue(self.cache, look_seconds=LOOK, concurrency=concurrency, now=self.clock)
 
-    def add(self, name: str, *, plural: str = SYNCS, status: dict[str, Any] | None = None, **spec: Any) -> TrackedObject:
+    def add(
+        self, name: str, *, plural: str = SYNCS, status: dict[str, Any] | None = None, **spec: Any
+    ) -> TrackedObject:
         """A new object, not on the agenda yet."""
         body = {
             "kind": KINDS[plural],

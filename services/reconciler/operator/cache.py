@@ -50,6 +50,8 @@ class TrackedObject:
     """resourceVersions that we have read or written. The watch's events about them are ignored."""
     writing: bool = False
     """A status write is in progress: an event of the watch may be its echo."""
+    failures: int = 0
+    """Failed reconciles in a row, of a ClerkInstance; a ClerkSync's status counts its own."""
     reconciled: bool = False
     """Whether this process has reconciled it since it became leader."""
 

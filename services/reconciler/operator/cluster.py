@@ -1,7 +1,7 @@
 """The API server, as little of it as an operator needs: custom resources and their status, Secrets, Events, Leases.
 
-Every call has a deadline. A refusal becomes one of four errors: somebody else changed the object, it does not exist, our
-role forbids it, or the server cannot be reached.
+Every call has a deadline. A refusal becomes one of four errors: somebody else changed the object, it does not exist,
+our role forbids it, or the server cannot be reached.
 """
 
 import asyncio
@@ -136,9 +136,11 @@ class Cluster:
         The server selects by label, so that the content of a Secret without it is never sent. A list of one name needs
         no more than a rule with `resourceNames` allows.
         """
-        selectors = {"field_selector": f"metadata.name={name}", "label_selector": READABLE_SELECTOR}
         listed: Any = await self._call(
-            "list", lambda: self._core.list_namespaced_secret(namespace, limit=1, **selectors, **_T)
+            "list",
+            lambda: self._core.list_namespaced_secret(
+                namespace, field_selector=f"metadata.name={name}", label_selector=READABLE_SELECTOR, limit=1, **_T
+            ),
         )
         if not listed.items:
             return None

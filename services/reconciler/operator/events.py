@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from services.reconciler.manifests import GROUP
+from services.reconciler.operator.cache import TrackedObject
 from services.reconciler.operator.cluster import KINDS, VERSION, Changed, Cluster, Forbidden, Gone, Unreachable
 from services.reconciler.operator.conditions import moment
-from services.reconciler.operator.cache import TrackedObject
 
 COMPONENT = "nexus-auth-operator"
 LONGEST = 1_000
@@ -25,7 +25,8 @@ class Events:
         self._identity = identity
 
     async def post(self, of: TrackedObject, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None:
-        """Posts an Event. The same reason and sentence about the same object raise the count of the Event that exists."""
+        """Posts an Event. The same reason and sentence about the same object raise the count of the Event that
+        exists."""
         said = " ".join(message.split())[:LONGEST]
         now = moment(datetime.now(UTC))
         mark = hashlib.sha256(f"{of.uid} {kind} {reason} {said}".encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """The informer: keeps the cache equal to the API server, and enqueues each object that a change concerns.
 
-The watch reports keys; a listing of everything every few minutes is the fallback. No decision depends on an event: a lost
-one only delays the reconcile until the next listing.
+The watch reports keys; a listing of everything every few minutes is the fallback. No decision depends on an event: a
+lost one only delays the reconcile until the next listing.
 """
 
 import logging
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services.reconciler.manifests import ManifestReader, SyncManifest
-from services.reconciler.operator.work_queue import WorkQueue
+from services.reconciler.operator.cache import Cache, Key, TrackedObject
 from services.reconciler.operator.cluster import INSTANCES, SYNCS, Cluster, Forbidden, Gone, Object, Unreachable
 from services.reconciler.operator.metrics import OperatorMetrics
 from services.reconciler.operator.status_writer import StatusWriter
-from services.reconciler.operator.cache import Cache, Key, TrackedObject
 from services.reconciler.operator.watch import SECRETS, WatchEvent
+from services.reconciler.operator.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """Leader election by a Lease, on the official client. The client's own elector cannot be ended without the process.
 
-A leader trusts its own monotonic clock alone. It leads until two thirds of the Lease's duration have passed since its last
-renewal began. A candidate waits until the record has not changed for a whole duration by its own clock. So the former
-leader has stopped before the next one begins. A leader that was frozen in between is fenced by the epoch of its run.
+A leader trusts its own monotonic clock alone. It leads until two thirds of the Lease's duration have passed since its
+last renewal began. A candidate waits until the record has not changed for a whole duration by its own clock. So the
+former leader has stopped before the next one begins. A leader that was frozen in between is fenced by the epoch of
+its run.
 """
 
 import asyncio

@@ -31,8 +31,12 @@ class OperatorMetrics:
 
         self._syncs, self._instances = _Series(), _Series()
         self.leader = gauge("leader", "1 while this process leads")
-        self.last_event = gauge("watch_last_event_timestamp_seconds", "Time of the newest event of a watch", ["resource"])
-        self.watch_restarts = Counter("nexus_auth_watch_restarts", "Times that the watch was started again", registry=registry)
+        self.last_event = gauge(
+            "watch_last_event_timestamp_seconds", "Time of the newest event of a watch", ["resource"]
+        )
+        self.watch_restarts = Counter(
+            "nexus_auth_watch_restarts", "Times that the watch was started again", registry=registry
+        )
         self.requests = Counter(
             "nexus_auth_k8s_requests", "Requests to the API server", ["verb", "code"], registry=registry
         )
@@ -47,7 +51,10 @@ class OperatorMetrics:
             registry=registry,
         )
         self.internal_errors = Counter(
-            "nexus_auth_internal_errors", "Errors that nobody expected; the log has each trace", ["controller"], registry=registry
+            "nexus_auth_internal_errors",
+            "Errors that nobody expected; the log has each trace",
+            ["controller"],
+            registry=registry,
         )
         self.queue_depth = gauge("queue_depth", "Objects that are due and wait for a slot")
         self.delay = Histogram(
@@ -65,7 +72,9 @@ class OperatorMetrics:
         self.last_success = gauge("sync_last_success_timestamp_seconds", "When a run last completed", OBJECT)
         self.interval = gauge("sync_interval_seconds", "spec.interval", OBJECT)
         self.failures = gauge("sync_consecutive_failures", "Reconciles that failed, in a row", OBJECT)
-        self.drift = gauge("sync_drift_rows", "Differences that the last full sweep found", [*OBJECT, "resource", "kind"])
+        self.drift = gauge(
+            "sync_drift_rows", "Differences that the last full sweep found", [*OBJECT, "resource", "kind"]
+        )
         self.drift_total = gauge("sync_drift_objects", "Objects that differ and were not repaired", OBJECT)
         self.parked = gauge("sync_parked", "1 while deletions wait for an approval", OBJECT)
         self.repairs = Counter(
@@ -143,7 +152,8 @@ class _Series:
     """The series of each object. prometheus_client could find those of one object only by a search through all."""
 
     def __init__(self) -> None:
-        self._of: dict[tuple[str, str], dict[Any, list[tuple[str, ...]]]] = {}  # lists: short, and a third of a set's memory
+        # lists: they are short, and take a third of a set's memory
+        self._of: dict[tuple[str, str], dict[Any, list[tuple[str, ...]]]] = {}
 
     def one(self, metric: Any, at: tuple[str, str], *labels: str) -> Any:
         """One series of an object."""

@@ -1,6 +1,6 @@
-"""One visit to one object: its Secrets read, its databases opened, what is due done, what was met turned into a status.
+"""One reconcile of one object: read its Secrets, open its databases, do what is due.
 
-Connections are held from here to the end of the visit and no longer.
+Connections are held until the end of the reconcile and no longer.
 """
 
 import asyncio
@@ -10,32 +10,34 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from nexus_auth.clerk.api import ClerkApi
+from nexus_auth.clerk.api_hosts import ApiHostRefused
 from nexus_auth.reconcile.engine import Engine
 from nexus_auth.store.history import History
 from nexus_auth.store.runs import Fenced, Mode
-from services.reconciler.leading import Access, Led, Terms, Trouble, instance_of_key, opened
+from services.reconciler.leading import Access, Led, Terms, Trouble, instance_of_key, internal_error, opened
 from services.reconciler.manifests import InstanceManifest, SyncManifest
-from services.reconciler.operator.conditions import find
-from services.reconciler.operator.secrets import Secrets
 from services.reconciler.operator.cache import APPROVED_BY, Cache, TrackedObject, database_address
-from services.reconciler.operator.status import Outcome, FinishedRun
+from services.reconciler.operator.conditions import find
+from services.reconciler.operator.lease import LeadLost
+from services.reconciler.operator.secrets import Secrets
+from services.reconciler.operator.status import FinishedRun, Outcome
 from services.reconciler.schedule import Due, due, wait
 
 RUNS = 4
-"""Of one visit; a sync that has more to do comes again, after others."""
+"""At most, in one reconcile. A sync with more to do is due again at once, after others that wait."""
 
 MODES: dict[str, Mode] = {"full": "full", "deep": "deep"}
-"""What a request may ask for before its @; anything else is an incremental run."""
+"""What a request may name before its @; anything else means an incremental run."""
 
 SETTLES = frozenset({"DeletionGuardTripped", "IncompleteWalk"})
-"""Reasons that another cheap run cannot take away."""
+"""Reasons that an incremental run cannot clear."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Reconcile:
-    """What a visit has come to; filled as it goes on, so that a trouble leaves what was done before it."""
+    """The result of a reconcile, filled step by step: what was done before a trouble remains in it."""
 
     request: str | None = None
     approval: str | None = None
@@ -48,7 +50,7 @@ class Reconcile:
 
 
 class SyncReconciler:
-    """Visits ClerkSyncs. `begins` is told of every run before it begins."""
+    """Reconciles ClerkSyncs. `run_begins` is called before each run."""
 
     def __init__(
         self,
@@ -56,16 +58,16 @@ class SyncReconciler:
         *,
         secrets: Secrets,
         terms: Terms,
-        begins: Callable[[TrackedObject, str], Awaitable[None]],
+        run_begins: Callable[[TrackedObject, str], Awaitable[None]],
     ) -> None:
-        """Everything is the caller's."""
+        """Keeps what it is given."""
         self._cache = cache
         self._secrets = secrets
         self._terms = terms
-        self._begins = begins
+        self._run_begins = run_begins
 
     async def reconcile(self, tracked: TrackedObject) -> Reconcile:
-        """Does what is due. Raises nothing that is expected to happen."""
+        """Does what is due. Every error becomes a trouble in the outcome; only a cancellation is raised."""
         reconcile = Reconcile(request=tracked.request, approval=tracked.approval)
         reached = False
         trouble: Trouble | None = None
@@ -78,7 +80,7 @@ class SyncReconciler:
                 reached = True
                 self._refuse_shared(tracked, access, led)
                 async with led.pool.acquire() as connection:
-                    # the Lease says who leads; the lock only shows it to those who look into the database
+                    # the Lease decides who leads; the lock only shows it to those who look into the database
                     await led.try_lead(connection)
                     await led.abort_abandoned(known=self._cache.names_on_same_database(tracked))
                     await self._approve(tracked, led, reconcile)
@@ -94,6 +96,11 @@ class SyncReconciler:
             trouble = error
         except Fenced as error:
             trouble = Trouble("Conflict", f"{error}: another process ran this sync; it is tried again", about="run")
+        except LeadLost:
+            raise
+        except Exception as error:
+            logger.exception("reconcile failed", extra={"object": "/".join(tracked.at)})
+            trouble = internal_error(error)
         reconcile.outcome = Outcome(
             runs=tuple(reconcile.runs),
             trouble=trouble,
@@ -106,15 +113,17 @@ class SyncReconciler:
         return reconcile
 
     async def _gather(self, tracked: TrackedObject) -> tuple[SyncManifest, InstanceManifest, Access]:
-        """Everything that a sync refers to. Raises `Trouble`."""
+        """Reads everything that a sync refers to. Raises `Trouble`."""
         sync = tracked.sync
         if sync is None:
             raise Trouble("InvalidSpec", "the spec cannot be read", about="spec")
         tracked.secrets.clear()
+        holder = self._cache.instance_of(tracked)
+        if holder is not None and holder.instance is not None:
+            _refuse_host(holder.instance, self._terms)
         database_url = await self._secrets.value(sync.database, user=tracked, about="database")
         tracked.note_database(database_address(database_url))
         _refuse_conflict(self._cache, tracked)
-        holder = self._cache.instance_of(tracked)
         if holder is None:
             raise Trouble(
                 "InstanceNotFound",
@@ -133,7 +142,7 @@ class SyncReconciler:
         return sync, of, access
 
     def _refuse_shared(self, tracked: TrackedObject, access: Access, led: Led) -> None:
-        """Now that the servers have said who they are. Raises `Trouble`."""
+        """Looks for conflicts again, now that the servers have identified themselves. Raises `Trouble`."""
         tracked.note_database(database_address(access.database_url), led.place)
         _refuse_conflict(self._cache, tracked)
         holder = self._cache.instance_of(tracked)
@@ -154,7 +163,7 @@ class SyncReconciler:
             reconcile.refused = str(error)
 
     async def _do(self, tracked: TrackedObject, led: Led, clerk: ClerkApi, reconcile: Reconcile) -> Trouble | None:
-        """Runs what is asked for and what is due; answers what ended the last one early."""
+        """Runs what was requested and what is due; returns the trouble that ended the last run, if any."""
         asked = _asked(led.sync, reconcile)
         engine: Engine | None = None
         while len(reconcile.runs) < RUNS:
@@ -167,7 +176,7 @@ class SyncReconciler:
                 return None
             if engine is None:
                 engine = await led.engine(clerk)
-            await self._begins(tracked, todo.reason)
+            await self._run_begins(tracked, todo.reason)
             ran = await self._run(led, engine, todo, history)
             reconcile.runs.append(ran)
             if ran.trouble is not None and ran.trouble.reason != "DeletionGuardTripped":
@@ -181,7 +190,7 @@ class SyncReconciler:
 
 
 async def _abort(led: Led) -> None:
-    """The sync is gone in the midst of its run; what cannot be ended now, a later visit to the database ends."""
+    """Ends the run of a sync that is gone. Where that fails, a later reconcile on the database does it."""
     try:
         await led.abort("its ClerkSync was deleted, or is another operator's now")
     except Exception as error:
@@ -189,21 +198,22 @@ async def _abort(led: Led) -> None:
 
 
 class InstanceReconciler:
-    """Visits ClerkInstances: the key, the state database, and whether the two belong together."""
+    """Reconciles ClerkInstances: the API key, the state database, and whether both belong to one instance."""
 
     def __init__(self, cache: Cache, *, secrets: Secrets, terms: Terms) -> None:
-        """Everything is the caller's."""
+        """Keeps what it is given."""
         self._cache = cache
         self._secrets = secrets
         self._terms = terms
 
     async def reconcile(self, tracked: TrackedObject) -> tuple[str | None, Trouble | None]:
-        """The instance's id, where Clerk said it, and what is wrong."""
+        """Returns the instance's id, where Clerk told it, and the trouble, if any."""
         try:
             of = tracked.instance
             if tracked.invalid is not None or of is None:
                 raise tracked.invalid or Trouble("InvalidSpec", "the spec cannot be read", about="spec")
             tracked.secrets.clear()
+            _refuse_host(of, self._terms)
             secret_key = await self._secrets.value(of.secret_key, user=tracked, about="connection")
             state_url = await self._secrets.value(of.state_database, user=tracked, about="database")
             tracked.note_database(database_address(state_url))
@@ -214,15 +224,28 @@ class InstanceReconciler:
             _refuse_other_state(self._cache, tracked)
         except Trouble as trouble:
             return None, trouble
+        except LeadLost:
+            raise
+        except Exception as error:
+            logger.exception("reconcile failed", extra={"object": "/".join(tracked.at)})
+            return None, internal_error(error)
         return instance_id, None
 
 
+def _refuse_host(of: InstanceManifest, terms: Terms) -> None:
+    """Before any Secret is read: an address that no API key is sent to. Raises `Trouble`."""
+    try:
+        terms.api_hosts.check(of.api_url)
+    except ApiHostRefused as error:
+        raise Trouble("ApiHostRefused", f"ClerkInstance {of.name}: {error}", about="connection") from None
+
+
 def _refuse_conflict(cache: Cache, tracked: TrackedObject) -> None:
-    rival = cache.older_conflict(tracked)
-    if rival is not None:
+    other = cache.older_conflict(tracked)
+    if other is not None:
         raise Trouble(
             "Conflict",
-            f"ClerkSync {rival.namespace}/{rival.name} is older and keeps the same database: give the two disjoint"
+            f"ClerkSync {other.namespace}/{other.name} is older and keeps the same database: give the two disjoint"
             " resources and different names, or delete one",
             about="spec",
         )
@@ -240,7 +263,7 @@ def _refuse_other_state(cache: Cache, holder: TrackedObject) -> None:
 
 
 def _asked(sync: SyncManifest, reconcile: Reconcile) -> Due | None:
-    """The run that a request names: full@… and deep@…, else an incremental one."""
+    """The run that a request asks for: full@… and deep@…, otherwise an incremental one."""
     if reconcile.request is None:
         return None
     mode, at, _ = reconcile.request.partition("@")
@@ -248,7 +271,7 @@ def _asked(sync: SyncManifest, reconcile: Reconcile) -> Due | None:
 
 
 def _unproven(tracked: TrackedObject) -> bool:
-    """Whether Ready says nothing of this spec, or something that a run may have made untrue."""
+    """Whether Ready is about another spec, or says something that a run could clear."""
     ready = find(tracked.status.get("conditions", []), "Ready")
     if ready is None or ready["observedGeneration"] != tracked.generation or ready["status"] == "Unknown":
         return True

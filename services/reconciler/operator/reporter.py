@@ -7,14 +7,14 @@ from typing import Any
 
 from services.reconciler.leading import Trouble
 from services.reconciler.operator import status
+from services.reconciler.operator.cache import Cache, Key, TrackedObject
 from services.reconciler.operator.cluster import SYNCS
 from services.reconciler.operator.conditions import find
 from services.reconciler.operator.events import Events
 from services.reconciler.operator.metrics import OperatorMetrics
-from services.reconciler.operator.status_writer import StatusWriter
-from services.reconciler.operator.cache import Cache, Key, TrackedObject
-from services.reconciler.operator.status import FinishedRun, Status
 from services.reconciler.operator.reconcile import Reconcile
+from services.reconciler.operator.status import FinishedRun, Status
+from services.reconciler.operator.status_writer import StatusWriter
 
 FIRST_STATUS_AFTER = 0.5
 """Seconds before a first reconcile writes a status with conditions Unknown; a shorter one writes its result only."""

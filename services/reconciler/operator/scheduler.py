@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from services.reconciler.leading import Terms
 from services.reconciler.operator.cache import Cache, TrackedObject
@@ -125,10 +126,10 @@ class Scheduler:
             self._metrics.delay.observe(waited)
             task = asyncio.create_task(self._worker.reconcile(tracked, slot), name="/".join(tracked.key))
             tracked.task = task
-            task.add_done_callback(lambda task, tracked=tracked, slot=slot: self._ended(task, tracked, slot))
+            task.add_done_callback(partial(self._ended, tracked=tracked, slot=slot))
         self._metrics.queue_depth.set(self._queue.waiting)
 
-    def _ended(self, task: "asyncio.Task[None]", tracked: TrackedObject, slot: Slot) -> None:
+    def _ended(self, task: "asyncio.Task[None]", *, tracked: TrackedObject, slot: Slot) -> None:
         """However a reconcile ended, its slot is free again and the object is due again."""
         tracked.task = None
         self._reporter.cancel_progress(tracked)

@@ -1,7 +1,7 @@
 """The Secrets that manifests name: read at every reconcile, from those alone that carry the label.
 
-Whoever may write a ClerkInstance may not read Secrets for that reason. So a Secret has to consent, and the sentences here
-tell nothing about one that does not: a missing Secret and an unlabelled one read the same.
+Whoever may write a ClerkInstance may not read Secrets for that reason. So a Secret has to consent, and the sentences
+here tell nothing about one that does not: a missing Secret and an unlabelled one read the same.
 """
 
 from services.reconciler.leading import About, Trouble
@@ -23,7 +23,9 @@ class Secrets:
         try:
             found = await self._cluster.secret(user.namespace, ref.name)
         except Forbidden:
-            what = f"the operator's role does not allow it to read {where}: add the name to rbac.secretNames of the chart"
+            what = (
+                f"the operator's role does not allow it to read {where}: add the name to rbac.secretNames of the chart"
+            )
             raise Trouble("SecretMissing", what, about=about) from None
         except Unreachable as error:
             raise Trouble("SecretMissing", f"{where} cannot be read: {error}", about=about) from None

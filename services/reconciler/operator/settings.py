@@ -21,9 +21,11 @@ class OperatorSettings(BaseSettings):
     controller_class: str = ""
     """The operator reconciles the ClerkSyncs whose spec.controllerClass is this, and no others."""
     api_hosts: str = CLERK
-    """Hosts that an API key may be sent to, separated by commas: host, host:port (https; a loopback host http as well) or http://host:port."""
+    """Hosts that an API key may be sent to, separated by commas: host, host:port (https; a loopback host http as well)
+    or http://host:port."""
     secret_names: str = ""
-    """The only Secrets that the role allows, separated by commas; they are read at each look and not watched. Empty: every Secret with the label."""
+    """The only Secrets that the role allows, separated by commas; they are read at each look and not watched. Empty:
+    every Secret with the label."""
     lease_namespace: str | None = None
     """Namespace of the Lease; by default the pod's own."""
     lease_name: str = "nexus-auth-operator"
@@ -31,7 +33,8 @@ class OperatorSettings(BaseSettings):
     lease_seconds: int = Field(default=15, ge=2)
     """How long a leader that does not renew the Lease remains the leader."""
     concurrency: int = Field(default=4, ge=1)
-    """Runs at the same time. Each holds up to 12 connections to its database and 2 to the state database while it lasts."""
+    """Runs at the same time. Each holds up to 12 connections to its database and 2 to the state database while it
+    lasts."""
     health_host: str = "127.0.0.1"
     """Where /livez, /readyz and /metrics listen."""
     health_port: int = 9091
@@ -41,7 +44,8 @@ class OperatorSettings(BaseSettings):
     verify_after: float = Field(default=60.0, ge=0)
     """Seconds between the two reads that must agree before an object is deleted, revived or set to a lower version."""
     look_seconds: float = Field(default=60.0, gt=0)
-    """Seconds between two looks into a database for work that no interval announces. Longer where there are many syncs."""
+    """Seconds between two looks into a database for work that no interval announces. Longer where there are many
+    syncs."""
     relist_seconds: float = Field(default=600.0, gt=0)
     """Seconds between two listings of all custom resources, in case the watch missed a change."""
     log_level: LogLevel = "INFO"

@@ -1,15 +1,15 @@
 """Writes a status where it differs from the API server's, under the object's resourceVersion.
 
-After a 409 the object is read again and the write repeated. The status belongs to the operator, so whatever somebody else
-put there is replaced. The spec does not: a write that returns another spec has the object read again.
+After a 409 the object is read again and the write repeated. The status belongs to the operator, so whatever somebody
+else put there is replaced. The spec does not: a write that returns another spec has the object read again.
 """
 
 import logging
 from collections.abc import Callable
 
+from services.reconciler.operator.cache import Cache, Key, TrackedObject, parse_moment
 from services.reconciler.operator.cluster import INSTANCES, Changed, Cluster, Forbidden, Gone, Unreachable
 from services.reconciler.operator.metrics import OperatorMetrics
-from services.reconciler.operator.cache import Cache, Key, TrackedObject, parse_moment
 from services.reconciler.operator.status import Status
 from services.reconciler.operator.watch import WatchEvent
 

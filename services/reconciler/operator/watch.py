@@ -1,8 +1,8 @@
 """kopf in a thread and an event loop of its own. It watches and reports keys of changed objects; it writes nothing.
 
-Traded: kopf's handlers, timers and daemons would put a finalizer on every object, use intervals that no spec can change,
-and share their loop with our runs. When kopf ends (its token was refused twice, a bug), it is started again. The
-scheduler lists all objects then, and finds what the watch missed.
+Traded: kopf's handlers, timers and daemons would put a finalizer on every object, use intervals that no spec can
+change, and share their loop with our runs. When kopf ends (its token was refused twice, a bug), it is started again.
+The scheduler lists all objects then, and finds what the watch missed.
 
 Of Secrets, only those with the label are watched: the API server selects them.
 """
@@ -119,7 +119,8 @@ class Watch:
                 stopping.wait(PAUSES[min(failures, len(PAUSES)) - 1])
 
     def _run_once(self, stopping: threading.Event) -> None:
-        """Not `asyncio.run`: it waits for every task, and kopf leaves one that never ends where its token was refused."""
+        """Not `asyncio.run`: it waits for every task, and kopf leaves one that never ends where its token was
+        refused."""
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(self._watch(stopping))

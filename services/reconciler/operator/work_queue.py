@@ -1,7 +1,7 @@
 """The work queue: when each object is due, and which of the due objects get a slot.
 
-There are two kinds of slots. A run may last for hours. Short checks (an API key to try, a status that says that a sync is
-suspended or waits for a run slot) have slots of their own and do not wait behind runs.
+There are two kinds of slots. A run may last for hours. Short checks (an API key to try, a status that says that a
+sync is suspended or waits for a run slot) have slots of their own and do not wait behind runs.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
+from services.reconciler.operator.cache import Cache, Key, TrackedObject, parse_moment
 from services.reconciler.operator.cluster import INSTANCES
 from services.reconciler.operator.conditions import find
-from services.reconciler.operator.cache import Cache, Key, TrackedObject, parse_moment
 
 Slot = Literal["run", "check"]
 

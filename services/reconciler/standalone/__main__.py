@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from nexus_auth import failpoints
+from nexus_auth.clerk.api_hosts import ApiHosts
 from nexus_auth.reconcile.engine import Fenced, Result
 from nexus_auth.telemetry import logs
 from nexus_auth.telemetry.health import health_application
@@ -54,6 +55,7 @@ class Reconciler:
             role_prefix=settings.role_prefix,
             verify_after=settings.verify_after,
             allow_fsync_off=settings.allow_fsync_off,
+            api_hosts=ApiHosts.parse(settings.api_hosts),
             failpoint=failpoints.in_folder(folder) if folder is not None else failpoints.nowhere,
         )
 
@@ -116,7 +118,7 @@ class Reconciler:
             try:
                 await self._lead(sync, of)
             except Trouble as trouble:
-                extra = {"sync": sync.name, "reason": trouble.reason, "why": str(trouble)}
+                extra = {"sync": sync.name, "reason": trouble.reason, "why": str(trouble), "detail": trouble.detail}
                 logger.error("sync interrupted", extra=extra)
             except (Fenced, OSError) as error:
                 logger.error("sync interrupted", extra={"sync": sync.name, "why": str(error)})
