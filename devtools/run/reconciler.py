@@ -73,6 +73,7 @@ class Reconciler(Service):
             "NEXUS_AUTH_MANIFESTS": str((folder / "manifests.yaml").resolve()),
             "NEXUS_AUTH_SECRETS_DIR": str(secrets.resolve()),
             "NEXUS_AUTH_HEALTH_PORT": str(self._port),
+            "NEXUS_AUTH_API_HOSTS": clerk.api_url.partition("://")[2],
             **verify,
         }
 
