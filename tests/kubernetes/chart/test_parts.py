@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tests.kubernetes.chart.golden import EVERYTHING
+from tests.kubernetes.chart.golden import SECRETS
 from tests.kubernetes.chart.rendering import BASE, chart, merged, nested, rendered
 
 

@@ -86,7 +86,8 @@ async def test_a_secret_that_is_missing_or_does_not_consent_reads_the_same_and_i
         await stage.sync()
         ready = await stage.kube.condition(NAME, "Ready", "False", reason="SecretMissing")
         assert ready["message"] == (
-            f"Secret database in namespace {stage.kube.namespace} does not exist, or {UNLABELLED}: create it, or label it"
+            f"Secret database in namespace {stage.kube.namespace} does not exist, or {UNLABELLED}: create it,"
+            " or label it"
         )
         await stage.kube.secret("database", url=url)
         await stage.ready()
