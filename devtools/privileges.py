@@ -13,7 +13,7 @@ import asyncpg
 import nexus_auth.store
 from nexus_auth.store.pool import LISTING
 
-GROUPS = ("owner", "definer", "writer", "webhook", "reconciler", "worker", "cli")
+GROUPS = ("owner", "definer", "migrator", "writer", "webhook", "reconciler", "worker", "cli")
 API_ROLES = ("anon", "authenticated", "service_role", "public")
 GOLDEN = Path(nexus_auth.store.__file__).with_name("privileges.txt")
 

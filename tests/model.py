@@ -27,7 +27,10 @@ KINDS = {
     "organizationMembership": "organization_membership",
 }
 TABLES = ("users", "user_emails", "organizations", "organization_memberships")
-PRIVATE = ("objects", "inbox", "inbox_seen", "parked", "burying")
+PRIVATE = (
+    *("objects", "inbox", "inbox_seen", "parked", "burying"),
+    *("deletions", "held_deletions", "distrusted_secrets", "verifier", "refused_objects"),
+)
 
 
 @dataclass(frozen=True)
@@ -309,7 +312,7 @@ async def connect_reader(database: Database) -> Any:
     )
 
 
-async def forget_everything(*, reader: Any, admin: Any) -> None:
+async def forget_everything(*, admin: Any) -> None:
     """Empties the database, for the next example: 3 ms, where TRUNCATE takes 75."""
-    await reader.execute("; ".join(f"delete from clerk.{table}" for table in TABLES))
-    await admin.execute("; ".join(f"delete from clerk_private.{table}" for table in PRIVATE))
+    tables = [*(f"clerk.{table}" for table in TABLES), *(f"clerk_private.{table}" for table in PRIVATE)]
+    await admin.execute("; ".join(f"delete from {table}" for table in tables))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from nexus_auth.clerk import json_safety, privacy
-from nexus_auth.clerk.catalogue import DELETED, ENTITIES, PROJECTED_VERBS, Entity
+from nexus_auth.clerk.catalogue import DELETED, ENTITIES, Entity
 from nexus_auth.clerk.version import LATEST, in_milliseconds, may_hold_seconds, milliseconds
 
 State = Literal["applied", "waiting", "parked", "kept"]
@@ -120,7 +120,7 @@ def _read_plain(body: bytes, *, keep_event_attributes: bool) -> Event:
     envelope = _read_envelope.decode(body)
     group, _, verb = envelope.type.rpartition(".")
     entity = ENTITIES.get(group)
-    uncommon = entity is None or not entity.projected or verb not in PROJECTED_VERBS
+    uncommon = entity is None or not entity.projected or verb not in entity.verbs
     # Members that are not of `_Envelope` are not stored where event_attributes are withheld.
     attributes = envelope.event_attributes is not msgspec.UNSET and bytes(envelope.event_attributes) != b"null"
     stored_part = bytes(envelope.data) if attributes else body
@@ -199,7 +199,7 @@ def _state(entity: Entity | None, data: Any, *, verb: str) -> tuple[State, str |
         return "kept", None
     if not entity.projected:
         return "waiting", None
-    if verb not in PROJECTED_VERBS:
+    if verb not in entity.verbs:
         return "kept", None
     if not isinstance(data, dict):
         return "parked", "data is no object"

@@ -1,21 +1,40 @@
-"""Why a row differed: which events of it came, when, and what became of them."""
+"""Why rows differed: which events of them came, when, and what became of them. Apart from the repair, and bounded."""
 
-from importlib.resources import files
+import logging
+from typing import Any
 
 import asyncpg
 
+from nexus_auth.reconcile.context import Context
 from nexus_auth.store import runs
-from nexus_auth.store.runs import Run
 
-ATTRIBUTE = files("nexus_auth.reconcile").joinpath("attribution.sql").read_text("utf-8")
-CORRECT = files("nexus_auth.reconcile").joinpath("attribution_late.sql").read_text("utf-8")
+ATTEMPTS = 3
+MILLISECONDS = 3_000
+"""Of each attempt's statements; the repair is done and must not wait for its reasons."""
+
+logger = logging.getLogger(__name__)
 
 
-async def attribute(pool: "asyncpg.Pool[asyncpg.Record]", run: Run) -> None:
-    """Gives every finding of the run its cause; `clerk_private.findings.cause` lists them.
+async def tell_causes(context: Context) -> str | None:
+    """Corrects the causes of findings by what the inbox has; answers a sentence where that was left out.
 
-    A sweep may be there before the event is. What came since the sync's last run corrects what was said of it then.
+    A sweep may be there before the event is: what came since the kind's former run corrects what was said of it then.
     """
-    async with runs.writing(pool, run) as connection:
-        await connection.execute(CORRECT, run.id, run.sync)
-        await connection.execute(ATTRIBUTE, run.id)
+    run = context.run
+    said = ""
+    for _ in range(ATTEMPTS):
+
+        async def work(connection: Any) -> None:
+            await runs.tell_causes(connection, run, milliseconds=MILLISECONDS)
+
+        try:
+            await runs.write(context.pool, run, work)
+        except asyncpg.PostgresError as error:
+            if runs.is_away(error):
+                raise
+            said = type(error).__name__
+        else:
+            return None
+    extra = {"sync": run.sync, "run": run.id, "kind": run.kind, "why": said}
+    logger.warning("the reasons of findings were left out", extra=extra)
+    return f"the reasons of its findings were left out: three attempts ended with {said}"

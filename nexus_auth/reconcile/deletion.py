@@ -1,125 +1,183 @@
 """Deleting what Clerk has no more, and never by mistake.
 
-An id that a complete walk did not list is asked for by name; only an answer that is right in every respect and does not
-hold it says that it is gone. Then the guard weighs: more deletions than it allows in 24 hours wait for a human.
+An id that a complete walk did not list is asked for by name, twice, some time apart. The first read that does not find
+it queues it; after the second the guard weighs everything that is due together, and only then it is buried. More than
+the guard allows waits for a human, who approves exactly these ids; each is asked for once more then.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import msgspec
-
-from nexus_auth.clerk.api import ClerkRefused
-from nexus_auth.clerk.catalogue import ENTITIES
-from nexus_auth.reconcile.requester import Requester
-from nexus_auth.reconcile.walk import Item, items_of
-
-T = TypeVar("T")
-
-NAMED = 100
-"""Ids that one request may name; Clerk's most."""
-
-Owner = tuple[str, str]
-"""Organization and user of a membership."""
-
-GROUPS = {entity.kind: group for group, entity in ENTITIES.items()}
+from nexus_auth.reconcile.answers import PAGE
+from nexus_auth.reconcile.context import Context
+from nexus_auth.reconcile.verification import Parents, Verdict, chunks, verify
+from nexus_auth.reconcile.writer import PageWriter
+from nexus_auth.store import comparison, doubts, repair, runs
+from nexus_auth.store.doubts import NewDoubt
+from nexus_auth.store.repair import OverGuard, Weight
+from nexus_auth.store.runs import Finding
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What Clerk says of ids that were named to it."""
+async def read_extras(context: Context, writer: PageWriter, *, dry_extras: Sequence[str]) -> str | None:
+    """Asks by name for what the walk did not list; answers a sentence where deletions wait for a human, or would.
 
-    there: Mapping[str, Item]
-    gone: Mapping[str, int]
-    """By id: when the request that did not bring it began, ms."""
-    unknown: frozenset[str]
-    """Asked for, and not answered in a way that proves anything."""
-
-
-async def verify(
-    requester: Requester, kind: str, ids: Sequence[str], *, connection: Any, owners: Mapping[str, Owner] | None = None
-) -> Verdict:
-    """Asks Clerk for every id by name. Raises `ClerkUnavailable`; a refusal leaves its ids unknown."""
-    there: dict[str, Item] = {}
-    gone: dict[str, int] = {}
-    unknown: set[str] = set()
-    if kind == "organization_membership" and owners is None:
-        owners = await _owners(connection, ids)
-    for asked, named, path, paged in _questions(kind, ids, owners or {}):
-        field = "user_id" if kind != "organization" else "organization_id"
-        params = [("limit", str(NAMED)), *((field, name) for name in named)]
-        try:
-            answer = await requester.read(path, params)
-        except ClerkRefused as refused:
-            if refused.status == 401:
-                raise
-            unknown |= set(asked)
-            continue
-        items, _ = items_of(answer, paged=paged)
-        if kind == "organization_membership":
-            strange = any(owner_of(item)[1] not in named or f"/{owner_of(item)[0]}/" not in path for item in items)
-        else:
-            strange = any(item.id not in asked for item in items)
-        if strange:
-            unknown |= set(asked)
-            continue
-        listed = {item.id: item for item in items}
-        for object_id in asked:
-            if object_id in listed:
-                there[object_id] = listed[object_id]
-            else:
-                gone[object_id] = answer.asked_at
-    return Verdict(there, gone, frozenset(unknown))
+    `dry_extras`: what the walk of a dry run did not list; any other run kept that as findings.
+    """
+    run = context.run
+    async with context.pool.acquire() as connection:
+        ids, waiting = (list(dry_extras), 0) if context.dry else await runs.extras(connection, run)
+        asked = await comparison.parents_of(connection, context.kind, ids)
+    run.count("awaiting", waiting)
+    if not asked:
+        return None
+    verdict = await verify(context.requester, context.entity, asked)
+    run.count("gone", len(verdict.gone))
+    run.count("refuted", len(verdict.there))
+    if context.dry:
+        return _over(await _weights(context, sorted(verdict.gone)))
+    await refute(context, writer, verdict)
+    if not context.fixes:
+        return None
+    await _await_second_read(context, [i for i in sorted(verdict.gone) if i not in verdict.replaced], asked)
+    return await bury_or_park(context, {i: at for i, at in verdict.gone.items() if i in verdict.replaced})
 
 
-def owner_of(item: Item) -> tuple[str | None, str | None]:
-    """Organization and user of a listed membership."""
-    listed = msgspec.json.decode(item.raw, type=_Owners)
-    return (
-        listed.organization.id if listed.organization else None,
-        listed.public_user_data.user_id if listed.public_user_data else None,
-    )
-
-
-class _Id(msgspec.Struct):
-    id: str | None = None
-
-
-class _UserId(msgspec.Struct):
-    user_id: str | None = None
-
-
-class _Owners(msgspec.Struct):
-    organization: _Id | None = None
-    public_user_data: _UserId | None = None
-
-
-def _questions(
-    kind: str, ids: Sequence[str], owners: Mapping[str, Owner]
-) -> Iterator[tuple[Sequence[str], Sequence[str], str, bool]]:
-    """(ids in question, ids to name, path, whether the answer is paged) for each request."""
-    if kind != "organization_membership":
-        path = ENTITIES[GROUPS[kind]].list_path or ""
-        for chunk in chunks(ids, NAMED):
-            yield chunk, chunk, path, kind == "organization"
+async def refute(context: Context, writer: PageWriter, verdict: Verdict) -> None:
+    """What was found by name after all is applied, and its finding says so."""
+    if context.fixes:
+        for chunk in chunks(list(verdict.there.values()), PAGE):
+            await writer.apply(chunk, problem="extra", action="refuted")
+    ids = sorted(verdict.there)
+    if not ids:
         return
-    # there is no GET of a membership by its id: its organization is asked for its user
-    known = sorted((owners[object_id], object_id) for object_id in ids if object_id in owners)
-    for organization_id, of_organization in groupby(known, key=lambda pair: pair[0][0]):
-        for part in chunks(list(of_organization), NAMED):
-            users = list(dict.fromkeys(owner[1] for owner, _ in part))
-            yield [object_id for _, object_id in part], users, f"/organizations/{organization_id}/memberships", True
+
+    async def work(connection: Any) -> None:
+        await runs.note(connection, context.run, [Finding(context.kind, i, "extra", "refuted") for i in ids])
+        await runs.close_findings(connection, kind=context.kind, ids=ids, action="refuted")
+
+    await runs.write(context.pool, context.run, work)
 
 
-async def _owners(connection: Any, ids: Sequence[str]) -> dict[str, Owner]:
-    rows = await connection.fetch(
-        "select id, organization_id, user_id from clerk.organization_memberships where id = any ($1)", list(ids)
-    )
-    return {row["id"]: (row["organization_id"], row["user_id"]) for row in rows}
+async def bury_or_park(context: Context, gone: Mapping[str, int]) -> str | None:
+    """Tombstones what two reads did not find, if the guard allows all of it; else parks it and answers a sentence.
+
+    `gone`: by id, when the last read began, ms.
+    """
+    if not gone:
+        return None
+    async with context.pool.acquire() as connection:
+        held = await comparison.parents_of(connection, context.kind, sorted(gone))
+    left = {object_id: at for object_id, at in gone.items() if object_id in held}
+    await _settle(context, [object_id for object_id in gone if object_id not in held])
+    sentence = _over(await _weights(context, sorted(left)))
+    while left and sentence is None:
+        chunk = {object_id: left[object_id] for object_id in sorted(left)[:PAGE]}
+        try:
+            await _bury(context, chunk)
+        except OverGuard:  # somebody else's deletions came in between
+            sentence = _over(await _weights(context, sorted(left))) or "the deletion guard allows no more deletions"
+        else:
+            left = {object_id: at for object_id, at in left.items() if object_id not in chunk}
+    if left:
+        await _park(context, sorted(left))
+    return sentence
 
 
-def chunks(things: Sequence[T], size: int) -> Iterable[Sequence[T]]:
-    """Pieces of at most `size`."""
-    return (things[at : at + size] for at in range(0, len(things), size))
+async def do_approved(context: Context, writer: PageWriter) -> None:
+    """Buries what a human approved: exactly these ids, each asked for once more."""
+    async with context.pool.acquire() as connection:
+        approval = await runs.approved(connection, sync=context.run.sync, kind=context.kind)
+        if approval is None:
+            return
+        parked_run, pairs = approval
+        # what an event has deleted meanwhile is done
+        asked = await comparison.parents_of(connection, context.kind, [object_id for _, object_id in pairs])
+    verdict = await verify(context.requester, context.entity, asked)
+    for chunk in chunks(sorted(verdict.gone), PAGE):
+        await _bury(context, {object_id: verdict.gone[object_id] for object_id in chunk}, approved_run=parked_run)
+    await refute(context, writer, verdict)
+    message = f"approved, done by run {context.run.id}"
+    if verdict.unknown:
+        message += f"; {len(verdict.unknown)} could not be read by name and stay: the next full sweep asks again"
+
+    async def work(connection: Any) -> None:
+        await runs.approval_done(connection, parked_run, message=message)
+
+    await runs.write(context.pool, context.run, work)
+
+
+async def _await_second_read(context: Context, ids: Sequence[str], asked: Mapping[str, Parents]) -> None:
+    """Queues all of them at once, so that the guard weighs them together."""
+    if not ids:
+        return
+
+    async def work(connection: Any) -> None:
+        await doubts.queue(
+            connection,
+            context.kind,
+            [NewDoubt(object_id, asked[object_id]) for object_id in ids],
+            purpose="bury",
+            seconds=context.policy.verify_after,
+            answers=1,
+        )
+        found = [Finding(context.kind, object_id, "extra", "awaiting second read") for object_id in ids]
+        await runs.note(connection, context.run, found)
+
+    await runs.write(context.pool, context.run, work)
+    context.run.count("awaiting", len(ids))
+
+
+async def _bury(context: Context, gone: Mapping[str, int], *, approved_run: int | None = None) -> None:
+    async def work(connection: Any) -> dict[str, str]:
+        outcomes = await repair.bury(connection, context.run, gone, approved_run=approved_run)
+        await context.failpoint("sweep.burying")
+        found = [Finding(context.kind, object_id, "extra", "tombstoned") for object_id in outcomes]
+        await runs.note(connection, context.run, found)
+        await runs.close_findings(connection, kind=context.kind, ids=list(outcomes), action="tombstoned")
+        await doubts.forget(connection, context.kind, list(outcomes))
+        return outcomes
+
+    outcomes = await runs.write(context.pool, context.run, work)
+    context.run.count("tombstoned", sum(outcome == "deleted" for outcome in outcomes.values()))
+
+
+async def _park(context: Context, ids: Sequence[str]) -> None:
+    async def work(connection: Any) -> int:
+        waits_for = await runs.park(connection, context.run, ids)
+        await runs.note(connection, context.run, [Finding(context.kind, i, "extra", "parked") for i in ids])
+        await runs.close_findings(connection, kind=context.kind, ids=ids, action="parked")
+        await doubts.forget(connection, context.kind, ids)
+        return waits_for
+
+    context.run.waits_for = await runs.write(context.pool, context.run, work, changes_run=True)
+
+
+async def _settle(context: Context, ids: Sequence[str]) -> None:
+    """What was to be buried is gone already: an event was faster."""
+    if not ids:
+        return
+
+    async def work(connection: Any) -> None:
+        await doubts.forget(connection, context.kind, ids)
+        await runs.close_findings(connection, kind=context.kind, ids=ids, action="settled")
+
+    await runs.write(context.pool, context.run, work)
+
+
+async def _weights(context: Context, ids: Sequence[str]) -> list[Weight]:
+    if not ids:
+        return []
+    async with context.pool.acquire() as connection:
+        return await repair.weigh(connection, context.kind, ids)
+
+
+def _over(weights: Sequence[Weight]) -> str | None:
+    """What a human should know where the guard does not allow these deletions."""
+    for weight in weights:
+        if not weight.fits:
+            were = "was" if weight.deleted == 1 else "were"
+            return (
+                f"{weight.more} of {weight.live} {weight.kind} rows would be deleted, {weight.deleted} {were} in the"
+                f" last 24 h: more than the guard allows ({weight.allowed})"
+            )
+    return None

@@ -1,78 +1,80 @@
-"""The cheap run between sweeps: users whose `updated_at` moved since the last look. Nothing else can be listed so.
+"""The cheap run between sweeps: objects whose `updated_at` moved since the last look, where a list can be ordered so.
 
 The watermark is the highest `updated_at` seen from Clerk, by Clerk's clock, and moves only when a walk completed.
 """
 
-import asyncpg
+from collections.abc import Sequence
+from typing import Any
 
-from nexus_auth.clerk.catalogue import ENTITIES
-from nexus_auth.reconcile.policy import SyncPolicy
-from nexus_auth.reconcile.requester import Requester
-from nexus_auth.reconcile.sweep import change_of, queue_verification, walk_updated
-from nexus_auth.store import comparison, runs
-from nexus_auth.store.runs import Finding, Run
+from nexus_auth.reconcile.answers import Item, Malformed, named_parents
+from nexus_auth.reconcile.comparison import Differences
+from nexus_auth.reconcile.context import Context
+from nexus_auth.reconcile.walk import walk_updated
+from nexus_auth.reconcile.writer import PageWriter
+from nexus_auth.store import comparison, doubts, repair, runs
+from nexus_auth.store.comparison import State
+from nexus_auth.store.doubts import NewDoubt
 
-KIND = "user"
 
-
-async def sweep_changed(
-    pool: "asyncpg.Pool[asyncpg.Record]", *, requester: Requester, run: Run, policy: SyncPolicy
-) -> None:
-    """Repairs users that changed after the watermark minus the policy's overlap.
+async def sweep_changed(context: Context, writer: PageWriter) -> None:
+    """Repairs what changed after the watermark minus the policy's overlap.
 
     Without a watermark there is nothing to go down to: the first full sweep sets it. Raises `IncompleteWalk`; the
     watermark stays where it was.
     """
-    entity = ENTITIES[KIND]
-    async with pool.acquire() as connection:
-        mark = await connection.fetchval(
-            "select updated_at from clerk_private.watermarks where sync = $1 and kind = $2", run.sync, KIND
-        )
+    run = context.run
+    async with context.pool.acquire() as connection:
+        mark = await runs.watermark(connection, sync=run.sync, kind=run.kind)
+        writer.refused = await repair.refused_ids(connection, run.kind)
     if mark is None:
         return
     highest = mark
-    async for items in walk_updated(requester, entity, down_to=max(0, mark - int(policy.overlap * 1000))):
+    malformed: list[Malformed] = []
+    down_to = max(0, mark - int(context.policy.overlap * 1000))
+    async for items in walk_updated(context.requester, context.entity, down_to=down_to, malformed=malformed.append):
         highest = max(highest, *(min(item.updated_at, item.asked_at) for item in items))
-        run.count(KIND, "seen", len(items))
-        async with runs.writing(pool, run) as connection:
-            states = await comparison.states(connection, KIND, [item.id for item in items])
-            findings: list[Finding] = []
-            wrong = []
-            for item in items:
-                state = states.get(item.id)
-                if state is None or (not state[0] and state[1] < item.updated_at):
-                    wrong.append((item, "missing" if state is None else "stale"))
-                elif state[0] and policy.drift == "Fix":
-                    await queue_verification(
-                        connection,
-                        kind=KIND,
-                        item=item,
-                        purpose="revive",
-                        tombstone_seq=state[3],
-                        seconds=policy.verify_after,
-                    )
-            outcomes = ["reported"] * len(wrong)
-            if wrong and policy.drift == "Fix":
-                outcomes = await runs.apply(connection, run, [change_of(item, entity) for item, _ in wrong])
-            for (item, problem), outcome in zip(wrong, outcomes, strict=True):
-                run.count(KIND, problem)
-                run.count(KIND, "repaired", int(outcome in ("created", "updated")))
-                action = {"reported": "reported", "created": "repaired", "updated": "repaired"}.get(
-                    outcome, "unchanged"
-                )
-                findings.append(Finding(KIND, item.id, problem, action, item.updated_at))
-            await runs.note(connection, run, findings)
-    await set_watermark(pool, run, highest)
+        run.count("seen", len(items))
+        await _compare(context, writer, items)
+    await writer.refuse(malformed)
+
+    async def work(connection: Any) -> None:
+        await runs.move_watermark(connection, run, highest)
+
+    await runs.write(context.pool, run, work)
 
 
-async def set_watermark(pool: "asyncpg.Pool[asyncpg.Record]", run: Run, updated_at: int) -> None:
-    """Moves the watermark up, never down."""
-    if updated_at:
-        async with runs.writing(pool, run) as connection:
-            await connection.execute(
-                "insert into clerk_private.watermarks as w (sync, kind, updated_at) values ($1, $2, $3)"
-                " on conflict (sync, kind) do update set updated_at = greatest(w.updated_at, excluded.updated_at)",
-                run.sync,
-                KIND,
-                updated_at,
-            )
+async def _compare(context: Context, writer: PageWriter, items: Sequence[Item]) -> None:
+    async with context.pool.acquire() as connection:
+        states = await comparison.states(connection, context.kind, [item.id for item in items])
+        unknown = [item.id for item in items if item.id not in states]
+        unadopted = await comparison.unadopted(connection, context.kind, unknown)
+    found = Differences()
+    dead = []
+    for item in items:
+        state = states.get(item.id)
+        if state is None:
+            (found.unadopted if item.id in unadopted else found.missing).append(item)
+        elif state.dead:
+            dead.append(item)
+        elif state.updated_at < item.updated_at:
+            found.stale.append(item)
+    for problem, number in found.numbers().items():
+        context.run.count(problem, number)
+    if found:
+        await writer.write(found, states=states)
+    if dead and context.fixes:
+        await _queue(context, dead, states)
+
+
+async def _queue(context: Context, dead: Sequence[Item], states: dict[str, State]) -> None:
+    """A list may show for a while what was just deleted: no finding, only a question."""
+    asked = [
+        NewDoubt(item.id, parents, states[item.id].tombstone_seq)
+        for item in dead
+        if (parents := named_parents(item, context.entity)) is not None
+    ]
+
+    async def work(connection: Any) -> None:
+        await doubts.queue(connection, context.kind, asked, purpose="revive", seconds=context.policy.verify_after)
+
+    await runs.write(context.pool, context.run, work)

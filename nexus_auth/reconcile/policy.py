@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass, field
 
+from nexus_auth.clerk.catalogue import PROJECTED
 from nexus_auth.store.runs import Policy
 
 
 @dataclass(frozen=True)
 class Guard:
-    """How many deletions by sweeps 24 hours may bring, per kind: the greater of the two."""
+    """How many deletions by sweeps 24 hours may bring, per kind: the greater of the two.
+
+    The database weighs them, and never allows more than a quarter of a kind: `clerk_private.weigh_deletions`.
+    """
 
     floor: int = 10
     percent: float = 1.0
-
-    def allows(self, *, deleted: int, more: int, live: int) -> bool:
-        """Whether `more` deletions may be made after `deleted` in the last 24 h, of `live` rows."""
-        return deleted + more <= max(self.floor, int(live * self.percent / 100))
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,10 @@ class SyncPolicy:
 
     name: str
     drift: Policy = "Report"
-    kinds: tuple[str, ...] = ("user", "organization", "organization_membership")
+    kinds: tuple[str, ...] = tuple(entity.kind for entity in PROJECTED)
+    """What one sweep is about, parents first."""
+    scope: tuple[str, ...] = ()
+    """All kinds that the sync keeps, where one sweep is about fewer."""
     guard: Guard = field(default_factory=Guard)
     walkers: int = 8
     """Windows of users that are walked at once."""
@@ -32,5 +35,10 @@ class SyncPolicy:
     overlap: float = 600.0
     """An incremental sweep looks this far behind its watermark."""
     verify_after: float = 60.0
-    """A reviving or lowering read waits so long after what it doubts; its second read as long again.
+    """So far apart are two reads by name that bury, revive or lower; the first of a tombstone comes so long after it.
     A difference of counts stands when two checks saw it that far apart."""
+
+    @property
+    def everything(self) -> tuple[str, ...]:
+        """All kinds that the sync keeps."""
+        return self.scope or self.kinds

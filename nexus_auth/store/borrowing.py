@@ -24,7 +24,7 @@ async def borrowed(pool: "asyncpg.Pool[asyncpg.Record]", *, seconds: float) -> A
         async with pool.acquire() as connection:
             try:
                 yield connection
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, TimeoutError):
                 connection.terminate()
                 if deadline.expired():
                     await pool.expire_connections()

@@ -1,27 +1,23 @@
--- What Clerk should count of the kinds $1, once everything is done that somebody already knows of, and the newest event.
-with leaving (kind, id) as (  -- held still, and known to be gone
-  select d.kind, d.id from clerk_private.parked_deletions d join clerk_private.runs r on r.id = d.run_id
-  where r.state = 'parked' and not exists (
-    select from clerk_private.runs n
-    where n.sync = r.sync and n.id > r.id and n.mode <> 'incremental' and n.state <> 'running' and n.progress ->> d.kind = 'done')
+-- What Clerk should count of kind $1, once everything is done that somebody already knows of, and the newest event.
+with leaving (id) as (  -- still here, and known to be gone
+  select d.id from clerk_private.parked_deletions d join clerk_private.runs r on r.id = d.run_id
+  where d.kind = $1 and r.state = 'parked' and r.parked_digest is not null
   union
-  select b.kind, b.id from clerk_private.burying b
+  select q.id from clerk_private.verify_queue q where q.kind = $1 and q.purpose = 'bury' and q.answers > 0
   union
-  select i.kind, i.object_id from clerk_private.inbox i where i.state = 'parked' and i.type like '%.deleted'
-), coming (kind, id) as (  -- told of, and not applied
-  select distinct i.kind, i.object_id from clerk_private.inbox i
-  where i.state = 'parked' and i.type not like '%.deleted' and i.object_id is not null
+  select b.id from clerk_private.burying b where b.kind = $1
+  union
+  select i.object_id from clerk_private.inbox i where i.state = 'parked' and i.kind = $1 and i.type like '%.deleted'
+), coming (id) as (  -- told of, and not applied
+  select i.object_id from clerk_private.inbox i
+  where i.state = 'parked' and i.kind = $1 and i.type not like '%.deleted' and i.object_id is not null
     and not exists (select from clerk_private.objects o where o.kind = i.kind and o.id = i.object_id)
+  union
+  select f.id from clerk_private.refused_objects f
+  where f.kind = $1 and not exists (select from clerk_private.objects o where o.kind = f.kind and o.id = f.id)
 )
-select k.kind,
-  case k.kind
-    when 'user' then (select count(*) from clerk.users)
-      - (select count(*) from leaving l join clerk.users u on u.id = l.id where l.kind = 'user')
-    when 'organization' then (select count(*) from clerk.organizations)
-      - (select count(*) from leaving l join clerk.organizations g on g.id = l.id where l.kind = 'organization')
-    else (select count(*) from clerk.organization_memberships)
-      - (select count(*) from leaving l join clerk.organization_memberships m on m.id = l.id
-         where l.kind = 'organization_membership')
-  end + (select count(*) from coming c where c.kind = k.kind) as expected,
+select
+  (select count(*) from clerk_private.typed_rows t where t.kind = $1)
+    - (select count(*) from leaving l join clerk_private.typed_rows t on t.kind = $1 and t.id = l.id)
+    + (select count(*) from coming) as expected,
   (select max(i.received_at) from clerk_private.inbox i) as inbox_mark
-from unnest($1::text[]) k (kind)

@@ -1,13 +1,46 @@
 """What happened so far, for whoever decides what happens next."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from nexus_auth.store.runs import Mode
+
 HISTORY = files("nexus_auth.store").joinpath("history.sql").read_text("utf-8")
+REQUEST_ANSWERED = files("nexus_auth.store").joinpath("request_answered.sql").read_text("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class KindHistory:
+    """What happened to one kind of a sync."""
+
+    looked_at: datetime | None = None
+    """When the newest incremental run began."""
+    look_failures: int = 0
+    """Incremental runs in a row that came to nothing."""
+    look_failed_at: datetime | None = None
+    full_at: datetime | None = None
+    """When the newest run that listed everything began."""
+    first_full_at: datetime | None = None
+    """When the oldest such run began."""
+    deep_at: datetime | None = None
+    failures: int = 0
+    """Full and deep runs in a row that came to nothing."""
+    failed_at: datetime | None = None
+    running: Mode | None = None
+    """The mode of a run that was not finished: it is resumed first."""
+    counts_differ: bool = False
+    """Clerk counts more or fewer, for certain, than the last full sweep left."""
+    counts_doubted_at: datetime | None = None
+    """Since when counts differ that a second look is still to confirm."""
+    approved: bool = False
+    doubts_due: bool = False
+    next_doubt_at: datetime | None = None
+    """When the next read by name is due."""
+    requested: bool = False
+    """The webhook service asks for a look, and none has been taken since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,35 +48,23 @@ class History:
     """Moments by the database's clock, which also says `now`."""
 
     now: datetime
-    incremental_at: datetime | None
-    deep_at: datetime | None
-    full_at: Mapping[str, float]
-    """By kind, seconds since 1970: when the last run that listed all of it began."""
-    failed_at: datetime | None
-    """When a full or deep run last failed: the next one waits a little."""
-    in_vain_at: datetime | None
-    """When the newest incremental run ended, if it came to nothing: what presses waits a little, too."""
-    running: str | None
-    """Mode and kinds of a run that was not finished: it is resumed first."""
-    counts_differ: Sequence[str]
-    """Kinds of which Clerk counts more or fewer, for certain, than the last full sweep left."""
-    counts_doubted_at: datetime | None
-    """Since when counts differ that a second look is still to confirm."""
-    approved: bool
-    doubts_due: bool
-    requested_at: datetime | None
-    """The webhook service asks for a sweep since then."""
+    kinds: Mapping[str, KindHistory]
+    requested_at: datetime | None = None
+    """Since when the webhook service asks for a sweep."""
 
 
-async def read_history(connection: Any, *, sync: str) -> History:
-    """The history of one sync."""
-    row = dict(await connection.fetchrow(HISTORY, sync))
-    row["full_at"] = json.loads(row["full_at"])
-    return History(**row)
+async def read_history(connection: Any, *, sync: str, kinds: Sequence[str]) -> History:
+    """The history of one sync, for these kinds."""
+    rows = [dict(row) for row in await connection.fetch(HISTORY, sync, list(kinds))]
+    if not rows:
+        raise ValueError("a history is of one kind at least")
+    of: dict[str, KindHistory] = {}
+    for row in rows:
+        kind, now, requested_at = row.pop("kind"), row.pop("now"), row.pop("requested_at")
+        of[kind] = KindHistory(**row)
+    return History(now=now, kinds=of, requested_at=requested_at)
 
 
 async def request_answered(connection: Any, *, requested_at: datetime) -> None:
-    """Takes the webhook service's mark away, unless it was set anew meanwhile."""
-    await connection.execute(
-        "update clerk_private.instance set sweep_requested_at = null where sweep_requested_at = $1", requested_at
-    )
+    """Takes the webhook service's mark away, if all that it concerns was looked at and it was not set anew."""
+    await connection.execute(REQUEST_ANSWERED, requested_at)

@@ -1,26 +1,46 @@
--- What a schedule must know of sync $1: when each kind of run last completed, and what asks for one at once.
-select
-  (select max(r.started_at) from clerk_private.runs r
-   where r.sync = $1 and r.mode = 'incremental' and r.state not in ('running', 'aborted')) as incremental_at,
-  (select max(r.started_at) from clerk_private.runs r where r.sync = $1 and r.mode = 'deep'
-     and (r.state = 'completed' or r.parked_digest is not null and r.state <> 'running')) as deep_at,
-  (select coalesce(jsonb_object_agg(k.kind, k.at), '{}') from (
-     select kind, extract(epoch from max(r.started_at)) as at
-     from clerk_private.runs r cross join unnest(r.kinds) kind
-     where r.sync = $1 and r.mode in ('full', 'deep') and r.state <> 'running' and r.progress ->> kind = 'done'
-     group by kind) k) as full_at,
-  (select max(r.finished_at) from clerk_private.runs r where r.sync = $1 and r.mode <> 'incremental'
-     and (r.state = 'failed' or r.state = 'parked' and r.parked_digest is null)) as failed_at,
-  (select case when r.state <> 'completed' then r.finished_at end from clerk_private.runs r
-   where r.sync = $1 and r.mode = 'incremental' and r.state not in ('running', 'aborted') order by r.id desc limit 1) as in_vain_at,
-  (select r.mode || ' ' || array_to_string(r.kinds, ',') from clerk_private.runs r
-   where r.sync = $1 and r.state = 'running') as running,
+-- What a schedule must know of sync $1 and each of the kinds $2: when runs of the kind began and ended, and what asks for one.
+select k.kind,
+  looks.looked_at,
+  (select count(*) from clerk_private.runs r
+   where r.sync = $1 and r.kind = k.kind and r.mode = 'incremental' and r.id > coalesce(looks.good, 0)
+     and (r.state = 'failed' or r.state = 'parked' and r.waits_for is null)) as look_failures,
+  (select max(r.finished_at) from clerk_private.runs r
+   where r.sync = $1 and r.kind = k.kind and r.mode = 'incremental' and r.id > coalesce(looks.good, 0)
+     and (r.state = 'failed' or r.state = 'parked' and r.waits_for is null)) as look_failed_at,
+  sweeps.full_at, sweeps.first_full_at, sweeps.deep_at,
+  (select count(*) from clerk_private.runs r
+   where r.sync = $1 and r.kind = k.kind and r.mode <> 'incremental' and r.id > coalesce(sweeps.good, 0)
+     and (r.state = 'failed' or r.state = 'parked' and r.waits_for is null)) as failures,
+  (select max(r.finished_at) from clerk_private.runs r
+   where r.sync = $1 and r.kind = k.kind and r.mode <> 'incremental' and r.id > coalesce(sweeps.good, 0)
+     and (r.state = 'failed' or r.state = 'parked' and r.waits_for is null)) as failed_at,
+  (select r.mode from clerk_private.runs r where r.sync = $1 and r.kind = k.kind and r.state = 'running') as running,
+  coalesce(c.stands, false) as counts_differ,
+  case when c.difference <> coalesce(c.left_standing, 0) and not c.stands then c.first_seen_at end as counts_doubted_at,
   exists (
     select from clerk_private.runs r
-    where r.sync = $1 and r.state = 'parked' and r.approved_at > now() - interval '24 hours') as approved,
-  exists (select from clerk_private.verify_queue q where q.not_before <= now()) as doubts_due,
-  (select coalesce(array_agg(c.kind), '{}') from clerk_private.count_checks c where c.sync = $1 and c.stands) as counts_differ,
-  (select min(c.first_seen_at) from clerk_private.count_checks c
-   where c.sync = $1 and c.difference <> coalesce(c.left_standing, 0) and not c.stands) as counts_doubted_at,
-  (select i.sweep_requested_at from clerk_private.instance i) as requested_at,
+    where r.sync = $1 and r.kind = k.kind and r.state = 'parked' and r.parked_digest is not null
+      and r.approved_at > now() - interval '24 hours') as approved,
+  coalesce(q.next <= now(), false) as doubts_due,
+  q.next as next_doubt_at,
+  -- the mark is answered for a kind by a run of that kind which began after it
+  coalesce(i.sweep_requested_at > coalesce((
+    select max(r.started_at) from clerk_private.runs r
+    where r.sync = $1 and r.kind = k.kind and (r.state in ('completed', 'superseded') or r.waits_for is not null)), '-infinity'), false) as requested,
+  i.sweep_requested_at as requested_at,
   now() as now
+from unnest($2::text[]) k (kind)
+left join lateral (
+  select max(r.started_at) as looked_at,
+    max(r.id) filter (where r.state in ('completed', 'superseded') or r.waits_for is not null) as good
+  from clerk_private.runs r
+  where r.sync = $1 and r.kind = k.kind and r.mode = 'incremental' and r.state not in ('running', 'aborted')) looks on true
+left join lateral (
+  select max(r.started_at) filter (where r.listed) as full_at, min(r.started_at) filter (where r.listed) as first_full_at,
+    max(r.started_at) filter (where r.listed and r.mode = 'deep') as deep_at,
+    max(r.id) filter (where r.state in ('completed', 'superseded') or r.waits_for is not null) as good
+  from clerk_private.runs r
+  where r.sync = $1 and r.kind = k.kind and r.mode <> 'incremental' and r.state not in ('running', 'aborted')) sweeps on true
+left join clerk_private.count_checks c on c.sync = $1 and c.kind = k.kind
+left join lateral (select min(v.not_before) as next from clerk_private.verify_queue v where v.kind = k.kind) q on true
+left join clerk_private.instance i on true

@@ -4,6 +4,9 @@ While one transaction commits, the next batch gathers; no timer, so a lone event
 use more than one core of the database. Traded: a delivery shares the fate of its batch, so a batch that fails on
 somebody's data is halved until the poison stands alone; it is parked, the rest commits, and who poisons again goes to a
 lane apart, where it delays nobody.
+
+Every time is bounded: a transaction by `transaction_seconds`, whatever the server does meanwhile, and a delivery by
+whoever submits it. One that is no longer waited for leaves the queue.
 """
 
 import asyncio
@@ -12,13 +15,17 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
+from prometheus_client import CollectorRegistry
 
 from nexus_auth.clerk.envelope import Event
 from nexus_auth.clerk.version import WEBHOOK
 from nexus_auth.failpoints import Failpoint, nowhere
+from nexus_auth.store.borrowing import borrowed
+from nexus_auth.tasks import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +36,12 @@ POISON_CLASSES = frozenset({"21", "22", "23", "54", "P0", "XX"})
 RETRY_STATES = frozenset({"40001", "40P01"})
 RETRIES = 5
 REMEMBERED_POISONERS = 1_000
+LANE_PAUSES = (0.1, 1.0)
+"""Seconds before a lane that ended is begun again: its queue waits meanwhile, so they are short."""
 
 OUTCOMES = (
     *("created", "updated", "unchanged", "stale", "deleted", "buried", "incomplete"),
-    *("waiting", "kept", "parked", "seen"),
+    *("waiting", "kept", "parked", "held", "seen"),
 )
 """Of an event that is applied; of one that is not."""
 
@@ -67,7 +76,8 @@ class Batch:
 
     rows: int
     seconds: float
-    failed: bool
+    why: str | None
+    """Why the transaction failed; None where it did not."""
 
 
 class GroupCommit:
@@ -86,6 +96,7 @@ class GroupCommit:
         batch_bytes: int = 4 * 2**20,
         queue_rows: int = 5_000,
         queue_bytes: int = 64 * 2**20,
+        transaction_seconds: float = 11.0,
         observe: Callable[[Batch], None] | None = None,
         failpoint: Failpoint = nowhere,
     ) -> None:
@@ -95,28 +106,35 @@ class GroupCommit:
         self._batch_bytes = batch_bytes
         self._queue_rows = queue_rows
         self._queue_bytes = queue_bytes
+        self._transaction_seconds = transaction_seconds
         self._observe = observe
         self._failpoint = failpoint
         self._queues: list[deque[_Waiting]] = [deque() for _ in range(lanes + 1)]
         self._wakes = [asyncio.Event() for _ in range(lanes + 1)]
-        self._tasks: list[asyncio.Task[None]] = []
         self._poisoners: OrderedDict[str, None] = OrderedDict()
         self._bytes = 0
+        self._accepted = 0
         self._closed = False
+        self._settled = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """Deliveries that no transaction has taken yet."""
         return sum(map(len, self._queues))
 
-    def start(self) -> None:
-        """Starts the lanes in the running event loop."""
-        self._tasks = [asyncio.create_task(self._run(lane)) for lane in range(len(self._queues))]
+    def start(self, supervisor: Supervisor | None = None) -> None:
+        """Starts the lanes in the running event loop, kept running by `supervisor` (one of its own by default)."""
+        self._supervisor = supervisor or Supervisor(CollectorRegistry())
+        first, longest = LANE_PAUSES
+        for lane in range(len(self._queues)):
+            work = partial(self._run, lane)
+            self._supervisor.keep(_lane_name(lane), work, first_pause=first, longest_pause=longest)
 
     async def submit(self, delivery: Delivery) -> str:
         """What became of it, one of `OUTCOMES`.
 
-        Raises `Unavailable`; what then became of it is unknown, and delivering it again is harmless.
+        Raises `Unavailable`; what then became of it is unknown, and delivering it again is harmless. The same holds
+        where the caller is cancelled, as by a deadline.
         """
         size = len(delivery.event.body)
         if self._closed:
@@ -127,49 +145,66 @@ class GroupCommit:
         key = delivery.event.id or delivery.svix_id
         lane = len(self._queues) - 1 if key in self._poisoners else hash(key) % (len(self._queues) - 1)
         self._bytes += size
+        self._accepted += 1
         self._queues[lane].append(_Waiting(delivery, future))
         self._wakes[lane].set()
-        return await future
+        try:
+            return await future
+        finally:
+            self._drop_abandoned(self._queues[lane])
+            self._accepted -= 1
+            if self._closed and not self._accepted:
+                self._settled.set()
 
     async def close(self) -> None:
         """Refuses what comes from now on and returns when all that was accepted is stored or refused."""
         self._closed = True
-        for wake in self._wakes:
-            wake.set()
-        await asyncio.gather(*self._tasks)
+        if self._accepted:
+            await self._settled.wait()
+        for lane in range(len(self._queues)):
+            await self._supervisor.end(_lane_name(lane))
 
     async def _run(self, lane: int) -> None:
         queue, wake = self._queues[lane], self._wakes[lane]
-        alone = lane == len(self._queues) - 1
+        most = 1 if lane == len(self._queues) - 1 else self._batch_rows
         while True:
             if not queue:
-                if self._closed:
-                    return
                 wake.clear()
                 await wake.wait()
-                continue
-            batch = self._take(queue, most=1 if alone else self._batch_rows)
-            started = time.monotonic()
-            failed = False
-            try:
-                async with self._pool.acquire() as connection:
-                    await self._store(connection, batch)
-            except Exception as error:  # whatever it was, the waiters must hear that nothing is promised
-                failed = True
-                for waiting in batch:
-                    waiting.fail(Unavailable(_reason(error)))
-            if self._observe is not None:
-                self._observe(Batch(rows=len(batch), seconds=time.monotonic() - started, failed=failed))
+            elif batch := self._take(queue, most=most):
+                await self._store_in_time(batch)
 
     def _take(self, queue: "deque[_Waiting]", *, most: int) -> "list[_Waiting]":
         batch: list[_Waiting] = []
         size = 0
+        self._drop_abandoned(queue)
         while queue and len(batch) < most and (not batch or size < self._batch_bytes):
             waiting = queue.popleft()
             size += len(waiting.delivery.event.body)
             batch.append(waiting)
-        self._bytes -= size
+            self._bytes -= len(waiting.delivery.event.body)
+            self._drop_abandoned(queue)
         return batch
+
+    def _drop_abandoned(self, queue: "deque[_Waiting]") -> None:
+        """Deliveries have one patience, so that those that nobody waits for any more stand in front."""
+        while queue and queue[0].future.done():
+            self._bytes -= len(queue.popleft().delivery.event.body)
+
+    async def _store_in_time(self, batch: "list[_Waiting]") -> None:
+        started = time.monotonic()
+        why: str | None = "interrupted"
+        try:
+            async with borrowed(self._pool, seconds=self._transaction_seconds) as connection:
+                await self._store(connection, batch)
+            why = None
+        except Exception as error:
+            why = _reason(error)
+        finally:  # also where the lane itself is ended: the waiters must hear that nothing is promised
+            for waiting in batch:
+                waiting.fail(Unavailable(why or "not stored"))
+            if self._observe is not None:
+                self._observe(Batch(rows=len(batch), seconds=time.monotonic() - started, why=why))
 
     async def _store(self, connection: Any, batch: "list[_Waiting]") -> None:
         await self._failpoint("ingest.gathered")
@@ -181,7 +216,7 @@ class GroupCommit:
             if len(batch) == 1:
                 try:
                     await self._park(connection, batch[0], error)
-                except Exception as why:  # must not be answered for by those who came with it
+                except Exception as why:  # fail only this delivery, not its batch
                     if not is_poison(why):
                         raise
                     batch[0].fail(Unavailable(_reason(why)))
@@ -297,7 +332,13 @@ def is_poison(error: Exception) -> bool:
     return isinstance(error, ValueError | OverflowError)  # what asyncpg could not encode
 
 
+def _lane_name(lane: int) -> str:
+    return f"lane {lane}"
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, asyncpg.PostgresError):
         return f"the database refused: {describe(error)}"
+    if isinstance(error, TimeoutError):
+        return "the database did not answer in time"
     return f"the database is away: {type(error).__name__}"

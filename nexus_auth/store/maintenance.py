@@ -16,7 +16,17 @@ class Backlog:
     default_rows: int
     """Rows of the inbox without a partition of their own: maintenance has not run."""
     overdue_partitions: int
-    """Partitions past keeping that still hold parked or waiting events."""
+    """Partitions past keeping that still hold parked, waiting or held events."""
+    held: int
+    """Deletion events that are held until Clerk's API, or a human, confirms or refuses them."""
+    held_oldest_seconds: float | None
+    """Age of the oldest of them; beyond 300 s its row is hidden from readers."""
+    distrusted_secrets: int
+    """Signing secrets whose deletions were refused and that no human has cleared."""
+    unverified_deletions: int
+    """Deletions beyond the guard's share that were applied because nobody was there to verify them; only grows."""
+    verifier_seconds: float | None
+    """Since a process that can verify held deletions last said that it is there; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
 CONNECTIONS = files("nexus_auth.store").joinpath("connections.sql").read_text("utf-8")
 FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
-PARKED = files("nexus_auth.store").joinpath("parked.sql").read_text("utf-8")
 
-PROBLEMS = ("missing", "stale", "extra", "edited", "deep", "projection", "resurfaced", "ahead")
+PROBLEMS = (
+    *("missing", "stale", "extra", "edited", "deep", "projection", "resurfaced", "ahead", "unadopted", "refused"),
+)
 """What a finding may be."""
 
 
@@ -22,11 +23,8 @@ async def standing(connection: Any) -> Mapping[str, Any]:
 
 
 async def recent_runs(connection: Any, *, limit: int = 20) -> list[dict[str, Any]]:
-    """Runs that matter now, the newest first; `counts` by kind and what."""
-    return [
-        {**dict(row), "kinds": list(row["kinds"]), "counts": json.loads(row["counts"])}
-        for row in await connection.fetch(RUNS, limit)
-    ]
+    """Runs that matter now, the newest first; each is of one kind, and those of one sweep share `sweep_id`."""
+    return [{**dict(row), "counts": json.loads(row["counts"])} for row in await connection.fetch(RUNS, limit)]
 
 
 async def standing_differences(connection: Any) -> list[Mapping[str, Any]]:
@@ -82,17 +80,11 @@ async def drift(connection: Any, *, sync: str, limit: int) -> tuple[int, list[Ma
     return (rows[0]["total"] if rows else 0), rows
 
 
-async def waiting_run(connection: Any, *, sync: str) -> tuple[int, str] | None:
-    """The run whose deletions wait for an approval, and its sentence."""
-    row = await connection.fetchrow(PARKED, sync)
-    return (row["id"], row["message"] or "") if row is not None else None
-
-
 async def run_of(connection: Any, run_id: int) -> Mapping[str, Any] | None:
     """One run, or None."""
     row = await connection.fetchrow(
-        "select id, sync, mode, policy, state, message, started_at, finished_at, parked_digest, approved_by,"
-        " approved_at from clerk_private.runs where id = $1",
+        "select id, sweep_id, sync, kind, mode, policy, state, message, error, started_at, finished_at, parked_digest,"
+        " waits_for, superseded_by, approved_by, approved_at from clerk_private.runs where id = $1",
         run_id,
     )
     return dict(row) if row is not None else None

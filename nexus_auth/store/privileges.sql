@@ -3,7 +3,7 @@ with objects as (
   select c.oid, c.relkind, c.oid::regclass::text as name
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where n.nspname in ('clerk', 'clerk_private') and c.relkind in ('r', 'p', 'v', 'm', 'S')
-    and c.relname !~ '^inbox_\d{8}$'   -- made by maintain(), one a day, with no grants
+    and c.relname !~ '^(inbox_\d{8}|bucket_\d+)$'   -- made one a day, or one for each lock, with no grants to services
 )
 select 'schema ' || n.nspname || ' ' || p.privilege as line
 from pg_catalog.pg_namespace n cross join (values ('USAGE'), ('CREATE')) p (privilege)

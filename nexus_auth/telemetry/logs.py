@@ -130,12 +130,12 @@ class OnChange:
         """`over` is logged when the trouble has ended."""
         self._logger = logger
         self._over = over
-        self._said: str | None = None
+        self._said: object = None
 
     def trouble(self, text: str, **extra: object) -> None:
-        """There is this trouble now; logged as an error unless it was the last one said."""
-        if text != self._said:
-            self._said = text
+        """There is this trouble now; logged as an error unless text and `extra` are those of the last one."""
+        if (text, extra) != self._said:
+            self._said = (text, extra)
             self._logger.error(text, extra=extra)
 
     def fine(self) -> None:
@@ -151,3 +151,5 @@ def configure(*, level: str = "INFO") -> None:
     handler.setFormatter(JsonLines())
     handler.addFilter(RepeatLimit())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Its warnings are tracebacks of a database that is away; whoever uses the pool says so in one line.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

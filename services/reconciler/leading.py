@@ -1,13 +1,17 @@
 """Leading one sync: its databases opened and judged, its instance claimed, its budget at hand, its runs made.
 
 Shared by the operator and the standalone runner, which differ in who may lead and in whom they tell. Whatever goes
-wrong becomes a `Trouble`: one word for machines and one sentence for people that says what to do.
+wrong becomes a `Trouble`: one word for machines and one sentence for people that says what to do. What nobody expected
+is one too: `InternalError`, with the exception's type, and its trace in the log.
 """
 
 import asyncio
+import logging
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Literal
 
 import asyncpg
@@ -24,12 +28,16 @@ from nexus_auth.clerk.api import (
 )
 from nexus_auth.clerk.api_hosts import ApiHostRefused, ApiHosts
 from nexus_auth.failpoints import Failpoint, nowhere
-from nexus_auth.reconcile.engine import Engine, Result
+from nexus_auth.reconcile.engine import DatabaseRefused, Engine, InternalError, Result, SweepResult
 from nexus_auth.reconcile.requester import Requester
 from nexus_auth.store import comparison, instance, leadership, overview, runs
+from nexus_auth.store.address import AddressRefused
 from nexus_auth.store.budget import Budget
+from nexus_auth.store.certificate import TlsRefused
+from nexus_auth.store.failure import explain
 from nexus_auth.store.history import History, read_history, request_answered
 from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
+from nexus_auth.store.runs import Fenced, WaitingRun
 from nexus_auth.store.schema import SchemaOutdated, schema_version
 from services.reconciler.manifests import InstanceManifest, SyncManifest
 from services.reconciler.schedule import Due
@@ -40,6 +48,11 @@ STATE_CONNECTIONS = 2
 """To the database of an instance's budget, where that is another one."""
 CLOSE_SECONDS = 2.0
 DRIFT_SHOWN = 20
+FIRST_PAUSE = 5.0
+LONGEST_PAUSE = 300.0
+"""Seconds between two tries of a sync that met trouble: the first, and the most that it grows to."""
+
+logger = logging.getLogger(__name__)
 
 About = Literal["connection", "database", "spec", "run"]
 """What a trouble is about: Clerk, Postgres, what the manifest says, or what the run met."""
@@ -64,10 +77,8 @@ INTERNAL_ERROR = "InternalError"
 """Reason of a trouble that nobody expected."""
 
 
-def internal_error(error: BaseException) -> Trouble:
-    """What a status says of an error that nobody expected: its type. Its text and trace are for the log."""
-    what = f"an unexpected error ({type(error).__name__}) ended it, and it is tried again; the log has the trace"
-    return Trouble(INTERNAL_ERROR, what, about="run", detail=f"{type(error).__name__}: {error}")
+class LeadLost(Fenced):
+    """This process no longer leads: it must begin nothing, and tell nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +98,15 @@ class Terms:
     """Names this process in its runs."""
     role_prefix: str = "clerk_"
     verify_after: float = 60.0
+    keep_runs: timedelta = timedelta(days=90)
+    """Runs and findings that ended longer ago are removed."""
     allow_fsync_off: bool = False
     api_hosts: ApiHosts = field(default_factory=ApiHosts)
     """Hosts that an API key may be sent to."""
     failpoint: Failpoint = nowhere
     may_go_on: Callable[[], None] = lambda: None
-    """Raises where this process leads no more: called before every request and every use of a connection."""
+    """Raises `LeadLost` where this process no longer leads: called before every request and every use of a
+    connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +127,8 @@ class Facts:
     """Live objects by kind."""
     drift_total: int
     drift: tuple[Drift, ...]
-    parked_run: tuple[int, str] | None
-    """A run whose deletions wait for an approval, and its sentence."""
+    waiting: tuple[WaitingRun, ...]
+    """Runs whose deletions wait for an approval; one of each kind at most."""
     schema_version: str
 
 
@@ -156,20 +170,29 @@ class Led:
         )
 
     async def history(self) -> History:
-        """What happened so far."""
+        """What happened so far, to the kinds of the sync."""
         async with self.pool.acquire() as connection:
-            return await read_history(connection, sync=self.sync.name)
+            return await read_history(connection, sync=self.sync.name, kinds=self.sync.policy.kinds)
 
-    async def run(self, engine: Engine, todo: Due, history: History) -> Result:
-        """One run; the webhook service's mark is taken away where it was answered."""
+    async def run(self, engine: Engine, todo: Due) -> SweepResult:
+        """One sweep; then the webhook service's mark is taken away, if it was answered, and what is old is removed."""
+        async with self.pool.acquire() as connection:
+            asked = await read_history(connection, sync=self.sync.name, kinds=todo.policy.kinds)
         result = await engine.run(todo.policy, mode=todo.mode)
-        if history.requested_at is not None and result.state == "completed":
-            async with self.pool.acquire() as connection:
-                await request_answered(connection, requested_at=history.requested_at)
+        async with self.pool.acquire() as connection:
+            if asked.requested_at is not None:
+                await request_answered(connection, requested_at=asked.requested_at)
+            if todo.mode != "incremental":
+                await runs.prune(connection, keep=self._terms.keep_runs)
         return result
 
+    async def waiting(self) -> tuple[WaitingRun, ...]:
+        """The runs whose deletions wait for an approval, or for the run that does what was approved."""
+        async with self.pool.acquire() as connection:
+            return await runs.waiting(connection, sync=self.sync.name)
+
     async def abort(self, why: str) -> None:
-        """Ends the run that was broken off: nobody will resume it."""
+        """Ends the runs that were broken off: nobody will resume them."""
         async with asyncio.timeout(CLOSE_SECONDS), self.pool.acquire() as connection:
             await runs.abort(connection, sync=self.sync.name, holder=self._terms.holder, why=why)
 
@@ -196,7 +219,7 @@ class Led:
                 live={kind: await comparison.live(connection, kind) for kind in self.sync.policy.kinds},
                 drift_total=total,
                 drift=tuple(Drift(row["kind"], row["id"], row["problem"], row["cause"]) for row in rows),
-                parked_run=await overview.waiting_run(connection, sync=self.sync.name),
+                waiting=await runs.waiting(connection, sync=self.sync.name),
                 schema_version=self.schema_version,
             )
 
@@ -234,10 +257,9 @@ async def opened(
                     led.state_place = await leadership.place(connection)
             yield led, await stack.enter_async_context(_clerk(of, access.secret_key, terms=terms))
     except Exception as error:
-        trouble = trouble_of(error)
-        if trouble is error:
+        if isinstance(error, Trouble | LeadLost):
             raise
-        raise trouble from None
+        raise trouble_of(error) from None
 
 
 async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms) -> tuple[str, str | None]:
@@ -266,14 +288,15 @@ async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms)
                 )
             return found, place
     except Exception as error:
-        trouble = trouble_of(error)
-        if trouble is error:
+        if isinstance(error, Trouble | LeadLost):
             raise
-        raise trouble from None
+        raise trouble_of(error) from None
 
 
-def trouble_of(error: Exception) -> Exception:
-    """The trouble that an error means; what is none (a bug, `Fenced`) is answered as it is."""
+def trouble_of(error: Exception) -> Trouble:
+    """The trouble that an error means. One that nobody expected is logged here, with its trace."""
+    if isinstance(error, Trouble):
+        return error
     if isinstance(error, ClerkLimited):
         return Trouble("UpstreamRateLimited", f"{error}; the next try waits for it", about="connection")
     if isinstance(error, ClerkUnreachable):
@@ -292,13 +315,39 @@ def trouble_of(error: Exception) -> Exception:
         return Trouble("WrongInstance", str(error), about="connection")
     if isinstance(error, UnsafeDatabase):
         return Trouble("DatabaseRefused", str(error), about="database")
+    if isinstance(error, DatabaseRefused):
+        return Trouble("DatabaseRefused", f"{error}; the log has its trace", about="run")
     if isinstance(error, SchemaOutdated):
         return Trouble("SchemaOutdated", str(error), about="database")
+    if isinstance(error, Fenced):
+        return Trouble("Conflict", f"{error}: another process ran this sync; it is tried again", about="run")
     if isinstance(error, asyncpg.PostgresError):
         return _of_postgres(error)
-    if isinstance(error, (asyncpg.InterfaceError, OSError, TimeoutError)):
+    if isinstance(error, AddressRefused):
+        return Trouble("DatabaseUnavailable", f"the URL in the Secret cannot be used: {error}", about="database")
+    if isinstance(error, TlsRefused) or runs.is_away(error):
         return _unreachable(error)
-    return error
+    if not isinstance(error, InternalError):  # the engine has logged its own
+        logger.error("unexpected error", exc_info=error)
+        error = InternalError(error)
+    return Trouble(INTERNAL_ERROR, str(error), about="run")
+
+
+def result_trouble(result: Result) -> Trouble | None:
+    """Why a run that ended is not all right; None for one that completed."""
+    if result.state == "completed":
+        return None
+    if result.error is not None:
+        return trouble_of(result.error)
+    if result.deletions_parked:
+        return Trouble("DeletionGuardTripped", result.message or "deletions wait for an approval", about="run")
+    return Trouble("IncompleteWalk", result.message or "a listing was not complete", about="run")
+
+
+def pause_after(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: each twice as long as the one before, and a little at random."""
+    pause = min(FIRST_PAUSE * 2.0 ** min(max(failures, 1) - 1, 20), LONGEST_PAUSE)
+    return pause * random.uniform(1.0, 1.1)  # noqa: S311 - spreads load, hides nothing
 
 
 def _unreachable(error: Exception) -> Trouble:
@@ -315,9 +364,9 @@ def _of_postgres(error: asyncpg.PostgresError) -> Trouble:
         return Trouble("DatabaseRefused", f"{what} reconciler's group", about="database", detail=said)
     if state.startswith(("08", "3D", "53", "57P")):  # no connection, no such database, full, shutting down
         return _unreachable(error)
-    if state in ("3F000", "42P01", "42883", "42703", "22023"):
-        return Trouble("SchemaOutdated", f"{said}; run the migrations (nexus-auth migrate)", about="database")
-    return Trouble("DatabaseUnavailable", f"the database: {said}", about="database")
+    failure = explain(error)
+    reason = "SchemaOutdated" if failure.kind == "schema" else "DatabaseUnavailable"
+    return Trouble(reason, str(failure), about="database", detail=said)
 
 
 def _clerk(of: InstanceManifest, secret_key: str, *, terms: Terms) -> ClerkApi:
@@ -341,17 +390,13 @@ async def _state_pool(stack: AsyncExitStack, url: str, *, name: str, terms: Term
 
 
 async def _pool(stack: AsyncExitStack, url: str, *, name: str, terms: Terms, size: int) -> Any:
-    try:
-        pool = await open_pool(
-            url,
-            role=terms.role_prefix + "reconciler",
-            application=f"nexus-auth reconciler {name}",
-            size=size,
-            before_use=terms.may_go_on,
-        )
-    except ValueError:
-        what = "the Secret holds no address of a Postgres database (postgres://…); is its password percent-encoded?"
-        raise Trouble("DatabaseUnavailable", what, about="database") from None
+    pool = await open_pool(
+        url,
+        role=terms.role_prefix + "reconciler",
+        application=f"nexus-auth reconciler {name}",
+        size=size,
+        before_use=terms.may_go_on,
+    )
     stack.push_async_callback(_close, pool)
     return pool
 

@@ -13,15 +13,15 @@ from typing import Any
 import jsonschema
 import yaml
 
+from nexus_auth.clerk.catalogue import BY_KIND, PROJECTED
 from nexus_auth.reconcile.policy import Guard, SyncPolicy
 from nexus_auth.store.budget import Share
 from services.reconciler.rules import broken, seconds
 
 CRDS = Path(__file__).parents[2] / "crds"
 GROUP = "nexus-auth.dev"
-KINDS = {"users": "user", "organizations": "organization", "memberships": "organization_membership"}
-MEMBERSHIPS_INTERVAL = 3_600.0
-"""Seconds. A lost change of role is found by nothing but a listing of all memberships."""
+KINDS = {entity.resource: entity.kind for entity in PROJECTED}
+"""By the resource's name in a manifest; parents before children."""
 
 
 class InvalidManifest(ValueError):
@@ -206,8 +206,9 @@ def _sync(name: str, spec: Mapping[str, Any]) -> SyncManifest:
     intervals: dict[str, float] = {}
     for resource in chosen:
         own = resource.get("fullSweepInterval")
-        usual = min(full, MEMBERSHIPS_INTERVAL) if resource["name"] == "memberships" else full
-        intervals[KINDS[resource["name"]]] = seconds(own) if own else usual
+        kind = KINDS[resource["name"]]
+        usual = min(full, BY_KIND[kind].full_sweep_seconds or full)
+        intervals[kind] = seconds(own) if own else usual
     guard = Guard(floor=spec["deletionGuard"]["floor"], percent=spec["deletionGuard"]["percent"])
     kinds = tuple(kind for kind in KINDS.values() if kind in intervals)
     return SyncManifest(

@@ -7,23 +7,24 @@ import signal
 import sys
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import asyncpg
 import uvloop
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from nexus_auth import failpoints
+from nexus_auth import failpoints, signals
 from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable
 from nexus_auth.store import instance
+from nexus_auth.store.borrowing import borrowed
 from nexus_auth.store.ingest import Batch, GroupCommit
 from nexus_auth.store.pool import UnsafeDatabase, move_pool, open_pool, refuse_unsafe
+from nexus_auth.tasks import Supervisor
 from nexus_auth.telemetry import logs
 from nexus_auth.telemetry.health import health_application
+from nexus_auth.telemetry.http import QuietRunner
+from nexus_auth.telemetry.metrics import new_registry
 from services.webhook import upkeep
 from services.webhook.app import Gate, Receiver
 from services.webhook.metrics import WebhookMetrics
@@ -36,6 +37,9 @@ EXIT_CONFIGURATION = 78
 """EX_CONFIG of sysexits: starting again will not help."""
 
 CONNECT_AGAIN_SECONDS = 1.0
+OPEN_SECONDS = 30.0
+REQUEST_SWEEP_SECONDS = 10.0
+"""What a database that stands still may cost at most."""
 SPARE_CONNECTIONS = 3
 """Beside the lanes' own: housekeeping, the request of a sweep, the gate. A changed address is tried on one more."""
 
@@ -48,11 +52,13 @@ class Service:
     def __init__(self, settings: WebhookSettings) -> None:
         """Reads the secrets; opens nothing yet. Raises ValueError where there is none."""
         self._settings = settings
-        self._registry = CollectorRegistry()
+        self._registry = new_registry(service="webhook")
         self._metrics = WebhookMetrics(self._registry)
-        self._metrics.build.info({"version": version("nexus-auth")})
+        self._supervisor = Supervisor(self._registry)
+        self._storing = logs.OnChange(logger, over="events are stored again")
         fixed = settings.signing_secret.get_secret_value() if settings.signing_secret else ""
         self._secrets = Secrets(fixed=fixed, folder=settings.webhook_secrets_dir)
+        self._metrics.show_secrets(self._secrets.webhooks)
         self._gate = Gate()
         folder = settings.failpoints_dir
         self._failpoint = failpoints.in_folder(folder) if folder is not None else failpoints.nowhere
@@ -67,17 +73,17 @@ class Service:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._address = ""
         self._stop = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._wrong: str | None = None
+        """What starting again will not mend."""
 
     async def run(self) -> int:
         """Serves until SIGTERM or SIGINT, then drains; answers the exit code."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
-        health = web.AppRunner(health_application(registry=self._registry, not_ready=self._not_ready), access_log=None)
-        public = web.AppRunner(
+        health = QuietRunner(health_application(registry=self._registry, not_ready=self._not_ready))
+        public = QuietRunner(
             self._receiver.application(),
-            access_log=None,
             auto_decompress=False,  # the signature is over the bytes that came
             shutdown_timeout=self._settings.drain_timeout,
         )
@@ -87,33 +93,30 @@ class Service:
         site = web.TCPSite(public, self._settings.host, self._settings.port, backlog=1024)
         await site.start()
         logger.info("listening", extra={"port": _port(public), "health_port": _port(health)})
-        connecting = asyncio.create_task(self._connect())
-        stopping = asyncio.create_task(self._stop.wait())
-        self._tasks.append(asyncio.create_task(upkeep.watch_secrets(self._secrets, metrics=self._metrics)))
-        code = 0
-        await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if connecting.done() and (error := connecting.exception()) is not None:
-            logger.error(str(error))
-            code = EXIT_CONFIGURATION
-        else:
-            await self._stop.wait()
-            connecting.cancel()
+        self._keep(upkeep.watch_secrets(self._secrets, metrics=self._metrics))
+        self._supervisor.keep("connect", self._connect)
+        await self._stop.wait()
         await self._drain(site, public)
         await health.cleanup()
-        return code
+        if self._wrong is not None:
+            logger.error(self._wrong)
+            return EXIT_CONFIGURATION
+        return 0
+
+    def _keep(self, chore: upkeep.Chore) -> None:
+        self._supervisor.keep(chore.name, partial(upkeep.repeat, chore))
 
     async def _drain(self, site: web.TCPSite, public: web.AppRunner) -> None:
         logger.info("draining", extra={"waiting": self._gate.commit.waiting if self._gate.commit else 0})
         self._gate.draining = True
         self._gate.closed_because = "shutting down"
         await site.stop()
-        for task in self._tasks:
-            task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout):
                 if self._gate.commit is not None:
                     await self._gate.commit.close()
                 await public.cleanup()
+        await self._supervisor.close()
         if self._pool is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(2):
@@ -125,12 +128,14 @@ class Service:
         return self._gate.closed_because
 
     async def _connect(self) -> None:
-        """Opens the gate once the database is reached, safe and claimed. Raises what trying again cannot mend."""
-        while True:
+        """Opens the gate once the database is reached, safe and claimed; stops the process for what cannot mend."""
+        while self._gate.commit is None:
             try:
                 await self._open_gate()
-            except (UnsafeDatabase, instance.WrongInstance, ClerkRefused):
-                raise
+            except (UnsafeDatabase, instance.WrongInstance, ClerkRefused, ValueError) as error:
+                self._wrong = str(error)
+                self._stop.set()
+                break
             except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidPasswordError) as error:
                 reason = f"the database refuses this login: {error}"
             except (asyncpg.UndefinedFunctionError, asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
@@ -143,11 +148,12 @@ class Service:
                 reason = f"the database is away: {type(error).__name__}"
             else:
                 logger.info("ready", extra={"instance_id": self._gate.instance_id})
-                return
+                break
             if reason != self._gate.closed_because:
                 logger.warning(reason)
             self._gate.closed_because = reason
             await asyncio.sleep(CONNECT_AGAIN_SECONDS)
+        await asyncio.Event().wait()
 
     async def _open_gate(self) -> None:
         settings = self._settings
@@ -158,7 +164,7 @@ class Service:
         if self._pool is None:
             self._address = address
             self._pool = await self._open_pool(address, size=settings.lanes + SPARE_CONNECTIONS)
-        async with self._pool.acquire() as connection:
+        async with borrowed(self._pool, seconds=OPEN_SECONDS) as connection:
             await self._refuse_unsafe(connection)
             instance_id = await self._instance_id()
             await instance.claim(connection, instance_id)
@@ -167,26 +173,28 @@ class Service:
             lanes=settings.lanes,
             batch_rows=settings.batch_rows,
             queue_rows=settings.queue_rows,
+            transaction_seconds=settings.answer_within + 1,
             observe=self._observe,
             failpoint=self._failpoint,
         )
-        commit.start()
+        commit.start(self._supervisor)
         self._metrics.queued.set_function(lambda: commit.waiting)
         self._gate.instance_id, self._gate.commit, self._gate.closed_because = instance_id, commit, None
-        self._tasks.append(
-            asyncio.create_task(
-                upkeep.keep_house(self._pool, metrics=self._metrics, database_answers=self._receiver.database_answers)
-            )
-        )
+        for chore in upkeep.chores(self._pool, metrics=self._metrics, database_answers=self._receiver.database_answers):
+            self._keep(chore)
         if settings.database_url_file is not None:
-            follow = upkeep.follow_address(
-                settings.read_database_url, address=address, move=partial(self._move, self._pool)
-            )
-            self._tasks.append(asyncio.create_task(follow))
+            move = partial(self._move, self._pool)
+            self._keep(upkeep.follow_address(settings.read_database_url, address=address, move=move))
         gc.freeze()
 
     async def _open_pool(self, address: str, *, size: int) -> "asyncpg.Pool[asyncpg.Record]":
-        return await open_pool(address, role=self._role, application=APPLICATION, size=size)
+        return await open_pool(
+            address,
+            role=self._role,
+            application=APPLICATION,
+            size=size,
+            statement_seconds=self._settings.answer_within,
+        )
 
     async def _refuse_unsafe(self, connection: Any) -> None:
         await refuse_unsafe(
@@ -209,7 +217,13 @@ class Service:
                 await instance.claim(connection, self._gate.instance_id or "")
         finally:
             trial.terminate()
-        await move_pool(pool, address, role=self._role, application=APPLICATION)
+        await move_pool(
+            pool,
+            address,
+            role=self._role,
+            application=APPLICATION,
+            statement_seconds=self._settings.answer_within,
+        )
 
     async def _instance_id(self) -> str:
         """The configured instance, checked against the API key where there is one and Clerk answers."""
@@ -230,13 +244,16 @@ class Service:
     def _observe(self, batch: Batch) -> None:
         self._metrics.batch_seconds.observe(batch.seconds)
         self._metrics.batch_rows.observe(batch.rows)
-        self._metrics.database_up.set(0 if batch.failed else 1)
-        if batch.failed:
+        self._metrics.database_up.set(1 if batch.why is None else 0)
+        if batch.why is None:
+            self._storing.fine()
+        else:
             self._metrics.batch_failures.inc()
+            self._storing.trouble("events are not stored, and answered with 503", why=batch.why)
 
     async def _request_sweep(self) -> None:
         if self._pool is not None:
-            async with self._pool.acquire() as connection:
+            async with borrowed(self._pool, seconds=REQUEST_SWEEP_SECONDS) as connection:
                 await instance.request_sweep(connection)
 
 
@@ -246,17 +263,12 @@ def _port(runner: web.AppRunner) -> int:
     return port
 
 
-def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Drops what the library says about requests that are no HTTP: anybody may write there, as often as they like."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
 def main() -> int:
     """Reads the environment and serves; exit code 78 means that the configuration is wrong."""
+    signals.take_over()
     try:
         settings = WebhookSettings.model_validate({})
         logs.configure(level=settings.log_level)
-        logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
     except OSError as error:
         print(f"webhook: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION

@@ -1,6 +1,7 @@
 """The public port: one route, and for every request one of the answers of the design's table.
 
 Svix delivers again whatever is not answered with 2xx, so a refusal loses nothing; only what is on disk is answered 204.
+Every delivery has a deadline of its own: a sender that hears nothing for 15 s counts a failure and waits for longer.
 """
 
 import asyncio
@@ -9,24 +10,20 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 from aiohttp import web
 
 from nexus_auth.clerk import envelope
 from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.store.ingest import Delivery, GroupCommit, Unavailable
+from nexus_auth.telemetry.logs import OnChange
+from services.webhook.bodies import RETRY_AFTER, BodyReader, Unread
 from services.webhook.metrics import WebhookMetrics, type_label
 from services.webhook.settings import WebhookSettings
+from services.webhook.skew import SkewAlarm
 from services.webhook.verification import Rejected, Secrets, Stale, verify
 
 PATH = "/webhooks/clerk"
-RETRY_AFTER = "5"
-"""Seconds; Svix waits at least as long as its own schedule says."""
-
-SLOWEST = 3_600
-"""Seconds of lag below which an event counts as delivered late rather than replayed."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -42,21 +39,6 @@ class Gate:
     draining: bool = False
     outage: bool = field(default=False)
     """An event was refused since the database last answered: a sweep must look for what Svix gave up on."""
-
-
-class _Unread(Exception):
-    """A body that was not read to its end; the connection cannot be used again."""
-
-    def __init__(self, reason: str, *, status: int) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-
-    def answer(self) -> web.Response:
-        headers = {"Retry-After": RETRY_AFTER} if self.status == 503 else {}
-        response = web.Response(status=self.status, text=f"{HTTPStatus(self.status).phrase.lower()}\n", headers=headers)
-        response.force_close()
-        return response
 
 
 class Receiver:
@@ -80,57 +62,37 @@ class Receiver:
         self._metrics = metrics
         self._after_outage = after_outage
         self._failpoint = failpoint
-        self._reading = 0
+        self._skew = SkewAlarm()
+        self._bodies = BodyReader(
+            most=settings.max_body_bytes, most_together=settings.max_reading_bytes, seconds=settings.body_timeout
+        )
+        self._asking = OnChange(logger, over="a sweep was asked for")
         self._tasks: set[asyncio.Task[None]] = set()
 
     def application(self) -> web.Application:
         """The aiohttp application of the public port."""
         application = web.Application(client_max_size=self._settings.max_body_bytes, middlewares=[_one_line])
         application.router.add_post(PATH, self.receive)
-        application.on_response_prepare.append(_without_server)
         return application
 
     async def receive(self, request: web.Request) -> web.Response:
         """One delivery, from bytes to answer."""
         if self._gate.draining:
             return self._unavailable("shutting down", close=True)
+        deadline = asyncio.get_running_loop().time() + self._settings.answer_within
         try:
-            body = await self._read(request)
-        except _Unread as refusal:
+            body = await self._bodies.read(request)
+        except Unread as refusal:
             self._metrics.rejected.labels(refusal.reason).inc()
             return refusal.answer()
-        return await self._accept(request, body)
+        return await self._accept(request, body, deadline=deadline)
 
-    async def _read(self, request: web.Request) -> bytes:
-        """The whole body. What counts against the limit is what has come, not what was announced: a sender that
-        promises a megabyte and sends nothing takes nothing from the others.
-        """
-        most = self._settings.max_body_bytes
-        if (request.content_length or 0) > most:
-            raise _Unread("too_large", status=413)
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._settings.body_timeout):
-                async for piece in request.content.iter_any():
-                    self._reading += len(piece)
-                    body += piece
-                    if len(body) > most:
-                        raise _Unread("too_large", status=413)
-                    if self._reading > self._settings.max_reading_bytes:
-                        raise _Unread("overloaded", status=503)
-        except TimeoutError:
-            raise _Unread("slow_body", status=408) from None
-        except (web.RequestPayloadError, ConnectionError):
-            raise _Unread("broken_body", status=400) from None
-        finally:
-            self._reading -= len(body)
-        return bytes(body)
-
-    async def _accept(self, request: web.Request, body: bytes) -> web.Response:
+    async def _accept(self, request: web.Request, body: bytes, *, deadline: float) -> web.Response:
         try:
             verified = verify(body, request.headers, secrets=self._secrets.webhooks)
         except Rejected as rejection:
             return self._reject(rejection)
+        self._skew.fresh()
         self._metrics.verified.labels(verified.secret).inc()
         self._metrics.last_event.set_to_current_time()
         gate = self._gate
@@ -139,9 +101,7 @@ class Receiver:
             return self._unavailable(gate.closed_because or "starting")
         event = envelope.read(body, keep_event_attributes=self._settings.keep_event_attributes)
         if event.instance_id is not None and event.instance_id != gate.instance_id:
-            self._metrics.wrong_instance.inc()
-            logger.error("refused an event of another instance", extra={"instance_id": event.instance_id[:64]})
-            return web.Response(status=403, text="event of another Clerk instance\n")
+            return self._refuse_instance(event.instance_id)
         delivery = Delivery(
             svix_id=verified.svix_id,
             svix_timestamp=verified.timestamp,
@@ -151,10 +111,12 @@ class Receiver:
             body_hmac=hmac.digest(self._withhold_key, body, "sha256") if event.withheld else None,
         )
         try:
-            outcome = await gate.commit.submit(delivery)
-        except Unavailable as error:
+            async with asyncio.timeout_at(deadline):
+                outcome = await gate.commit.submit(delivery)
+        except (Unavailable, TimeoutError) as error:  # what was not stored in time may still be: that is harmless
             gate.outage = gate.outage or not gate.draining
-            return self._unavailable(str(error), close=gate.draining)
+            why = str(error) if isinstance(error, Unavailable) else "the database did not answer in time"
+            return self._unavailable(why, close=gate.draining)
         await self._failpoint("webhook.committed")
         self._count(event, outcome, verified.svix_id)
         self.database_answers()
@@ -185,13 +147,31 @@ class Receiver:
                 },
             )
 
+    def _refuse_instance(self, instance_id: str) -> web.Response:
+        if instance_id in envelope.EXAMPLE_INSTANCES:
+            self._metrics.examples.inc()
+            logger.warning(
+                "refused an example event of Clerk's dashboard: signature and endpoint work, and examples are never"
+                " stored; to see an event stored, change a user in the Clerk instance of this endpoint",
+                extra={"instance_id": instance_id},
+            )
+            return web.Response(
+                status=403, text="the signature is right; example events are not stored, real ones are\n"
+            )
+        self._metrics.wrong_instance.inc()
+        logger.error(
+            "refused an event of another Clerk instance: its endpoint points here, or CLERK_INSTANCE_ID is wrong",
+            extra={"instance_id": instance_id[:64], "expected": self._gate.instance_id},
+        )
+        return web.Response(status=403, text="event of another Clerk instance\n")
+
     def _reject(self, rejection: Rejected) -> web.Response:
         self._metrics.rejected.labels(rejection.reason).inc()
-        if isinstance(rejection, Stale) and rejection.genuine:
+        if isinstance(rejection, Stale) and rejection.genuine and self._skew.stale(rejection.svix_id):
             self._metrics.clock_skew.inc()
             self._metrics.clock_skew_seconds.set(rejection.seconds)
             logger.error(
-                "a genuine event is stale by this machine's clock: set the clock, or Svix will disable this endpoint",
+                "genuine events are stale by this machine's clock: set the clock, or Svix will disable this endpoint",
                 extra={"seconds": round(rejection.seconds)},
             )
         return web.Response(status=400, text="the request could not be verified\n")
@@ -207,18 +187,15 @@ class Receiver:
         async def run() -> None:
             try:
                 await work
-            except Exception:
+            except Exception as error:
                 self._gate.outage = True
-                logger.warning("could not ask for a sweep, will try again", exc_info=True)
+                self._asking.trouble("could not ask for a sweep, will try again", error=type(error).__name__)
+            else:
+                self._asking.fine()
 
         task = asyncio.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _without_server(_request: web.Request, response: web.StreamResponse) -> None:
-    """Strangers need not know which version of what to attack."""
-    response.headers.popall("Server", None)
 
 
 @web.middleware

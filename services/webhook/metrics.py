@@ -1,20 +1,30 @@
 """What the webhook service counts. Labels are bounded: event types of the catalogue, never an id."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from collections.abc import Iterable
+from itertools import product
 
-from nexus_auth.clerk.catalogue import ENTITIES, MESSAGE_GROUPS
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from nexus_auth.clerk.catalogue import ENTITIES, MESSAGE_GROUPS, PROJECTED_VERBS
+from nexus_auth.store.ingest import OUTCOMES
 from nexus_auth.store.maintenance import Backlog
+from nexus_auth.telemetry.metrics import initialise
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1_800, 7_200, 43_200, 172_800)
 _VERBS = frozenset({"created", "updated", "deleted", "accepted", "revoked", "pending", "ended", "removed"})
-
-
 _BILLING = frozenset(
     (group, verb)
     for group in ("subscription", "subscriptionItem")
     for verb in ("active", "pastDue", "abandoned", "canceled", "ended", "freeTrialEnding", "incomplete", "upcoming")
 )
+
+
+REASONS = (
+    *("missing_header", "malformed_header", "encoding", "signature", "stale"),
+    *("too_large", "overloaded", "slow_body", "broken_body", "unavailable"),
+)
+"""Why a request is not accepted."""
 
 
 class WebhookMetrics:
@@ -36,9 +46,12 @@ class WebhookMetrics:
         self.rejected = counter("rejected", "Requests that were not accepted, by reason", "reason")
         self.verified = counter("verified", "Events by the secret that verified them (fingerprint)", "secret")
         self.secrets = gauge("secret_loaded", "1 for every secret that is accepted (fingerprint)", "secret")
-        self.clock_skew = counter("clock_skew", "Stale events with a right signature: this machine's clock is off")
+        self.clock_skew = counter(
+            "clock_skew", "Stale events with a right signature, from the third one on: this machine's clock is off"
+        )
         self.clock_skew_seconds = gauge("clock_skew_seconds", "Seconds by which the last of them was off")
         self.wrong_instance = counter("wrong_instance", "Verified events of another Clerk instance, refused")
+        self.examples = counter("examples", "Example events of Clerk's dashboard, refused: the endpoint works")
         self.last_event = gauge(
             "last_verified_event_timestamp_seconds", "When the last verified event came, 0 = none yet"
         )
@@ -61,7 +74,18 @@ class WebhookMetrics:
         )
         self.default_rows = gauge("unpartitioned_events", "Events stored without a partition: maintenance has not run")
         self.overdue = gauge("overdue_partitions", "Days past keeping that still hold parked or waiting events")
-        self.build = Info("nexus_auth_webhook_build", "Version of this process", registry=registry)
+        initialise(self.rejected, REASONS)
+        for group, verb in product([*ENTITIES, *MESSAGE_GROUPS], sorted(_VERBS)):
+            initialise(self.received, [f"{group}.{verb}"], _outcomes(group, verb))
+        for group, verb in sorted(_BILLING):
+            initialise(self.received, [f"{group}.{verb}"], _outcomes(group, verb))
+        initialise(self.received, ["other"], ["kept", "parked", "seen"])
+
+    def show_secrets(self, fingerprints: Iterable[str]) -> None:
+        """Sets the series of the secrets that are accepted now."""
+        for fingerprint in fingerprints:
+            self.secrets.labels(fingerprint).set(1)
+            self.verified.labels(fingerprint)
 
     def show_backlog(self, backlog: Backlog) -> None:
         """Sets the gauges of what waits in the database."""
@@ -73,6 +97,16 @@ class WebhookMetrics:
         self.blocking.clear()
         for constraint in backlog.blocking_constraints:
             self.blocking.labels(constraint).set(1)
+
+
+def _outcomes(group: str, verb: str) -> Iterable[str]:
+    """What can become of such an event."""
+    entity = ENTITIES.get(group)
+    if entity is None:
+        return ("kept", "seen")
+    if not entity.projected:
+        return ("waiting", "seen")
+    return OUTCOMES if verb in PROJECTED_VERBS else ("kept", "seen")
 
 
 def type_label(event_type: str) -> str:

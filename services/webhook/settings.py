@@ -28,20 +28,23 @@ class WebhookSettings(ServiceSettings):
     withhold_key_file: Path | None = None
     """Or a file that holds it."""
     keep_event_attributes: bool = False
-    """Keep the IP address and user agent that Clerk sends along. They are personal data: off."""
+    """Keep IP addresses, places and devices, of events and of sessions. They are personal data: off."""
 
     lanes: int = Field(default=2, ge=1, le=64)
     """Transactions at once; as many as the database has cores, more on slow disks."""
     batch_rows: int = Field(default=128, ge=1, le=5_000)
     """Events a transaction takes at most."""
     queue_rows: int = Field(default=5_000, ge=1)
-    """Events that may wait for a transaction; beyond it 503, and Svix comes again."""
+    """Events that may wait for a transaction; beyond it 503, and Svix delivers again."""
     max_body_bytes: int = Field(default=2**20, ge=1_024)
     """Svix delivers up to 350 KB."""
     max_reading_bytes: int = Field(default=128 * 2**20, ge=2**20)
-    """Bodies in memory that are not verified yet, all requests together."""
+    """Bytes of bodies that are not verified yet, all requests together; when it is full, the slowest is given up."""
     body_timeout: float = Field(default=10.0, gt=0)
     """Seconds in which a body must have arrived."""
+    answer_within: float = Field(default=10.0, gt=0)
+    """Seconds in which an event is stored or answered 503. Svix waits for 15, and then for minutes until it tries
+    again."""
     drain_timeout: float = Field(default=20.0, gt=0)
     """Seconds that a stop may take to finish what was accepted."""
     log_events: bool = False

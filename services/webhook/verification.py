@@ -1,11 +1,11 @@
-"""Is this request from Clerk? Signature first; nothing of a body is looked at before.
+"""Is this request from Clerk? The signature is checked first; nothing of a body is looked at before.
 
 The svix library decides. It raises one error for a forged and for a stale message, and other errors for malformed
-headers, hence the reading of headers here: a stale message whose signature is right for its own timestamp means that
-our clock is off, and that Svix will give up on this endpoint: worth an alert, unlike the noise of the internet.
+headers, so the headers are read here: stale messages whose signature is right for their own timestamp mean that our
+clock is off and that Svix will give up on this endpoint (`skew`). That is worth an alert, forged requests are not.
 
 Traded: the library is lenient where we are not. It reads `1e9`, `1_0` and fractions as timestamps and skips what is no
-base64 in a signature, so that one message has many spellings; the inbox keeps the headers, and they have one.
+base64 in a signature, so that one message could be written in many ways. Here it can be written in one.
 """
 
 import hmac
@@ -29,8 +29,8 @@ FAMILIES = ("svix-", "webhook-")
 """Header names differ by sender; hosted Svix may send both."""
 
 _ID = re.compile(r"[!--/-~]{1,256}")
-"""Printable ASCII without the full stop: what is signed is id, timestamp and body with full stops between them, and with
-one inside the id the same signature would fit another id, timestamp and body."""
+"""Printable ASCII without the full stop. What is signed is id, timestamp and body with full stops between them: with
+one inside the id, the same signature would fit another id, timestamp and body."""
 _TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}")
 _SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 """32 bytes in base64: two bits of the last character are nothing, and must be."""
@@ -57,9 +57,10 @@ class Rejected(Exception):
 class Stale(Rejected):
     """Too old or too new. `genuine`: signed with our secret for its own timestamp, so a clock is wrong."""
 
-    def __init__(self, *, seconds: float, genuine: bool) -> None:
+    def __init__(self, *, svix_id: str, seconds: float, genuine: bool) -> None:
         """`seconds`: how far the message's time lies behind ours."""
         super().__init__("stale")
+        self.svix_id = svix_id
         self.seconds = seconds
         self.genuine = genuine
 
@@ -174,7 +175,7 @@ def _verify_family(body: bytes, values: Sequence[str], *, secrets: Mapping[str, 
         raise Rejected("encoding") from None
     if abs(now - sent) > TOLERANCE:
         genuine = any(_signed(webhook, svix_id, at, text, signatures) for webhook in secrets.values())
-        raise Stale(seconds=now - sent, genuine=genuine)
+        raise Stale(svix_id=svix_id, seconds=now - sent, genuine=genuine)
     headers = {"svix-id": svix_id, "svix-timestamp": timestamp, "svix-signature": signatures}
     for name, webhook in secrets.items():
         try:

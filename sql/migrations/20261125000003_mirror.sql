@@ -23,7 +23,6 @@ create table clerk.users (
 ) with (fillfactor = 90);
 create index users_primary_email on clerk.users (lower(primary_email));
 create index users_external_id on clerk.users (external_id) where external_id is not null;
-create index users_sweep on clerk.users (created_at) include (id, updated_at);
 
 -- Derived from the user's object, hence keyed by user and address: an address that moves is never taken away by a late event.
 create table clerk.user_emails (
@@ -62,32 +61,29 @@ create table clerk.organization_memberships (
 create index memberships_by_organization on clerk.organization_memberships (organization_id, user_id);
 create index memberships_by_user on clerk.organization_memberships (user_id, organization_id);
 
-alter table clerk.users enable row level security;
-alter table clerk.users force row level security;
-alter table clerk.user_emails enable row level security;
-alter table clerk.user_emails force row level security;
-alter table clerk.organizations enable row level security;
-alter table clerk.organizations force row level security;
-alter table clerk.organization_memberships enable row level security;
-alter table clerk.organization_memberships force row level security;
+-- clerk_private.define_entity() turns row security on, lets the definer write and the services read, and makes a sweep's index.
 
--- The helpers read through policies of their own (a policy that reads its own table recurses) and say nothing but ids.
+-- The helpers read as the definer (a policy that reads its own table recurses) and say nothing but ids.
 -- pg_temp comes last in a definer's path: left out, it comes first, and a caller's temporary type called "text" would run the
 -- caller's code with the definer's rights.
 grant select on clerk.organization_memberships to clerk_definer;
-create policy memberships_definer on clerk.organization_memberships for select to clerk_definer using (true);
 reset role;
 
 set local role clerk_definer;
+-- What goes, and is not gone yet; and what a held deletion names for longer than its verification should take.
 create function clerk_private.hidden_ids() returns setof text
   language sql stable security definer set search_path = pg_catalog, pg_temp as
-$$ select b.id from clerk_private.burying b $$;
+$$ select b.id from clerk_private.burying b
+   union all
+   select h.id from clerk_private.held_deletions h
+   where h.state = 'held' and h.held_at < now() - interval '5 minutes' $$;
 
 create function clerk_private.my_org_ids() returns setof text
   language sql stable security definer set search_path = pg_catalog, pg_temp as
 $$ select m.organization_id from clerk.organization_memberships m
    where m.user_id = (select clerk.current_user_id())
-     and not exists (select from clerk_private.burying b where b.id in (m.organization_id, m.user_id, m.id)) $$;
+     and not exists (
+       select from clerk_private.hidden_ids() h (id) where h.id in (m.organization_id, m.user_id, m.id)) $$;
 
 grant execute on function clerk_private.hidden_ids() to authenticated, service_role;
 grant execute on function clerk_private.my_org_ids() to authenticated;
@@ -116,15 +112,8 @@ create policy memberships_service on clerk.organization_memberships for select t
   and not user_id = any (array(select clerk_private.hidden_ids()))
   and not id = any (array(select clerk_private.hidden_ids())));
 
-create policy users_write on clerk.users for all to clerk_writer using (true) with check (true);
-create policy user_emails_write on clerk.user_emails for all to clerk_writer using (true) with check (true);
-create policy organizations_write on clerk.organizations for all to clerk_writer using (true) with check (true);
-create policy memberships_write on clerk.organization_memberships for all to clerk_writer using (true) with check (true);
-
 grant select on clerk.users, clerk.user_emails, clerk.organizations, clerk.organization_memberships
   to authenticated, service_role;
-grant select, insert, update, delete on clerk.users, clerk.user_emails, clerk.organizations, clerk.organization_memberships
-  to clerk_writer;
 reset role;
 
 -- migrate:down

@@ -164,7 +164,7 @@ class Arena:
 
     async def writers(self, scenario: Scenario) -> tuple[Writer, Writer]:
         """Begins anew: what the scenario has before is there, the stops are planted, the writers are to begin."""
-        await forget_everything(reader=self.reader, admin=self.stops.admin)
+        await forget_everything(admin=self.stops.admin)
         await asyncio.gather(*map(self.setup.submit, deliveries(scenario.before)))
         await self.stops.plant(scenario.points)
         return self._writer(0, scenario.one), self._writer(1, scenario.two)

@@ -122,10 +122,21 @@ async def test_deliveries_of_many_days_in_the_default_find_each_their_partition(
     await store.put(told("user_9", "msg_9"))
     await shift(store, "msg_9", days=-40)
     done = await store.maintain()
-    assert (done.created, done.moved) == (AHEAD + 4, 5)
+    assert (done.created, done.moved) == (AHEAD + 3, 5)
     first = await today(store)
     expected = {f"msg_{number}": place(first - timedelta(days=number)) for number in range(4)}
-    assert await places(store) == expected | {"msg_9": place(first + timedelta(days=40))}
+    assert await places(store) == expected | {"msg_9": place(first)}
+
+
+async def test_times_of_receipt_that_no_delivery_can_have_make_no_partitions(store: Store) -> None:
+    for number, at in enumerate(("infinity", "-infinity", "4000-01-01", "1970-01-01")):
+        await store.put(told(f"user_{number}", f"msg_{number}"))
+        await store.admin.execute(
+            f"update clerk_private.inbox set received_at = '{at}' where svix_id = $1", f"msg_{number}"
+        )
+    done = await store.maintain()
+    assert (done.created, done.moved) == (AHEAD, 4)
+    assert set((await places(store)).values()) == {place(await today(store))}
 
 
 async def test_the_same_delivery_on_both_sides_of_midnight_is_seen_once(store: Store) -> None:

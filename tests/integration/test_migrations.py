@@ -82,7 +82,7 @@ grant usage on schema auth to anon, authenticated, service_role;
 """
 
 TWO_USERS = """
-set role clerk_writer;
+set role clerk_definer;
 insert into clerk.users (id, created_at, updated_at) select id, now(), now() from unnest(array['user_a', 'user_b']) id;
 """
 

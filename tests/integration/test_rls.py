@@ -158,7 +158,7 @@ async def test_what_is_being_buried_is_hidden_from_users_and_backends(store: Sto
 
     await hide(store, "organization_membership", "org_c_user_c")
     assert (await everything(store, Seen.user("user_c"))) == sees(users=["user_c"], organizations=[], memberships=[])
-    assert await store.seen(Seen("clerk_writer"), "select count(*) from clerk.organization_memberships") == [5]
+    assert await store.seen(Seen("clerk_cli"), "select count(*) from clerk.organization_memberships") == [5]
 
 
 async def test_the_owner_sees_no_row_of_its_own_tables(store: Store) -> None:
@@ -339,7 +339,7 @@ async def test_a_data_migration_as_the_owner_changes_no_row_and_as_a_writer_all_
             assert (await store.admin.execute(statement)).rpartition(" ")[2] == "0"
     assert {row["last_name"] for row in await store.rows("clerk.users")} == {"Lovelace"}
     async with store.admin.transaction():
-        await store.admin.execute("set local role clerk_writer")
+        await store.admin.execute("set local role clerk_definer")
         assert await store.admin.execute(change) == "UPDATE 4"
     assert {row["last_name"] for row in await store.rows("clerk.users")} == {"changed"}
 

@@ -10,6 +10,12 @@ from nexus_auth.store.migrations import SQL_DIR
 
 OURS = "('clerk'::regnamespace, 'clerk_private'::regnamespace)"
 
+ENTRIES = """
+    'ingest', 'replay', 'bury', 'held_due', 'answer_held', 'settle_held', 'clear_secret', 'forget',
+    'fence', 'repair', 'undo_edits', 'set_guard', 'weigh_deletions', 'bury_verified', 'revive', 'lower_version',
+    'held', 'unadopted', 'edited', 'differing', 'open_budget', 'take_budget', 'pause_budget'"""
+"""Functions through which the services write; each is granted to those that need it (privileges.txt)."""
+
 RULES = {
     "every table has row-level security": f"""
         select oid::regclass::text from pg_class
@@ -47,9 +53,22 @@ RULES = {
     "owner and definer cannot log in, and no group can": """
         select rolname from pg_roles where rolname ~ '^clerk_(owner|definer|writer|webhook|reconciler|worker|cli)$'
           and (rolcanlogin or rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication)""",
-    "what runs with its owner's rights takes no argument": f"""
+    "what runs with its owner's rights and takes arguments is one service's way to write, known by name": f"""
         select p.oid::regprocedure::text from pg_proc p
-        where p.pronamespace in {OURS} and p.prosecdef and p.pronargs > 0""",
+        where p.pronamespace in {OURS} and p.prosecdef and p.pronargs > 0 and p.proname <> all (array[{ENTRIES}])""",
+    "what runs with its owner's rights is for no reader, but for ids": f"""
+        select p.oid::regprocedure || ' ' || r from pg_proc p
+        cross join unnest(array['anon', 'authenticated', 'service_role']) r
+        where p.pronamespace in {OURS} and p.prosecdef and has_function_privilege(r, p.oid, 'execute')
+          and p.proname <> all (array['hidden_ids', 'my_org_ids'])""",
+    "no service deletes from the mirror, nor writes what decides about it": f"""
+        select c.oid::regclass || ' ' || r from pg_class c
+        cross join unnest(array['writer', 'webhook', 'reconciler', 'worker', 'cli']) r
+        where (c.relnamespace = 'clerk'::regnamespace and c.relkind in ('r', 'p', 'v')
+            or c.oid in ('clerk_private.objects'::regclass, 'clerk_private.burying'::regclass, 'clerk_private.deletions'::regclass,
+                'clerk_private.guard_limits'::regclass, 'clerk_private.held_deletions'::regclass,
+                'clerk_private.distrusted_secrets'::regclass))
+          and has_table_privilege('clerk_' || r, c.oid, 'insert, update, delete, truncate')""",
     "what runs with its owner's rights looks nowhere for names but in pg_catalog, and in pg_temp last": f"""
         select p.oid::regprocedure::text from pg_proc p where p.pronamespace in {OURS} and p.prosecdef
           and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)""",
@@ -81,8 +100,11 @@ RULES = {
         select a.attrelid::regclass || '.' || a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid
         where c.relnamespace = 'clerk'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
           and (a.attgenerated <> '' or a.attname ~ 'private|unsafe|raw')""",
-    "the mirror holds no views": f"""
-        select oid::regclass::text from pg_class where relnamespace in {OURS} and relkind in ('v', 'm')""",
+    "the mirror holds no views": """
+        select oid::regclass::text from pg_class where relnamespace = 'clerk'::regnamespace and relkind in ('v', 'm')""",
+    "a view of ours reads with its caller's rights": f"""
+        select oid::regclass::text from pg_class where relnamespace in {OURS}
+          and (relkind = 'm' or relkind = 'v' and not 'security_invoker=true' = any (coalesce(reloptions, '{{}}')))""",
     "no triggers and no rules": f"""
         select t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
         where c.relnamespace in {OURS} and not t.tgisinternal
@@ -137,9 +159,17 @@ VIOLATIONS = {
         "alter role clerk_webhook bypassrls",
         "alter role clerk_worker createrole",
     ],
-    "what runs with its owner's rights takes no argument": [
+    "what runs with its owner's rights and takes arguments is one service's way to write, known by name": [
         "create function clerk_private.planted(a int) returns int language sql security definer as 'select 1'",
-        "alter function clerk_private.bury(integer) security definer",
+        "alter function clerk_private.bury_children(integer) security definer",
+    ],
+    "what runs with its owner's rights is for no reader, but for ids": [
+        "grant execute on function clerk_private.backlog() to authenticated",
+    ],
+    "no service deletes from the mirror, nor writes what decides about it": [
+        "grant delete on clerk.users to clerk_reconciler",
+        "grant update on clerk_private.objects to clerk_writer",
+        "grant insert on clerk_private.deletions to clerk_cli",
     ],
     "what runs with its owner's rights looks nowhere for names but in pg_catalog, and in pg_temp last": [
         "create function clerk_private.planted() returns int language sql security definer as 'select 1'",
@@ -166,6 +196,10 @@ VIOLATIONS = {
         "alter table clerk.users add column planted text generated always as (lower(username)) stored",
     ],
     "the mirror holds no views": ["create view clerk.planted as select * from clerk.users"],
+    "a view of ours reads with its caller's rights": [
+        "create view clerk_private.planted as select * from clerk.users",
+        "alter view clerk_private.typed_rows reset (security_invoker)",
+    ],
     "no triggers and no rules": [
         "create trigger planted before update on clerk.users execute function suppress_redundant_updates_trigger()",
         "create rule planted as on delete to clerk.users do instead nothing",

@@ -275,13 +275,13 @@ async def test_a_duplicate_alone_writes_nothing(store: Store) -> None:
 
 DIGESTS = """
 select o.id, o.digest = d.digest as same from clerk_private.objects o join lateral (
-  select clerk_private.user_digest(u, (select coalesce(array_agg(e order by e.id collate "C"), '{}')
+  select clerk_private.digest_user(u, (select coalesce(array_agg(e order by e.id collate "C"), '{}')
                                        from clerk.user_emails e where e.user_id = u.id)) as digest
   from clerk.users u where o.kind = 'user' and u.id = o.id
   union all
-  select clerk_private.organization_digest(g) from clerk.organizations g where o.kind = 'organization' and g.id = o.id
+  select clerk_private.digest_organization(g) from clerk.organizations g where o.kind = 'organization' and g.id = o.id
   union all
-  select clerk_private.membership_digest(m) from clerk.organization_memberships m
+  select clerk_private.digest_organization_membership(m) from clerk.organization_memberships m
   where o.kind = 'organization_membership' and m.id = o.id) d on true
 order by o.id
 """

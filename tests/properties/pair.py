@@ -94,7 +94,7 @@ class Pair:
 
     async def forget(self) -> None:
         """Begins anew."""
-        await forget_everything(reader=self.reader, admin=self.admin)
+        await forget_everything(admin=self.admin)
 
     async def deliver(self, wave: Iterable[Delivery]) -> list[Answered]:
         """Delivers all at once; every one must be acknowledged."""

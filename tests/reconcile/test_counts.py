@@ -10,6 +10,7 @@ import pytest
 from devtools.clerk_emulator import ApiFault
 from nexus_auth.reconcile.policy import Guard
 from nexus_auth.store import overview
+from nexus_auth.store.history import History
 from services.reconciler.schedule import Due, due, wait
 from tests import events
 from tests.reconcile.test_schedule import history, sync
@@ -78,6 +79,7 @@ async def test_a_lost_deletion_is_swept_for_too(swept: World) -> None:
     assert now is not None
     assert "user" in now.policy.kinds
     assert await swept.engine().run(now.policy, mode=now.mode)
+    await swept.settle()
     assert user in await swept.dead()
     assert await swept.differs() == []
 
@@ -138,7 +140,8 @@ async def test_deletions_that_wait_for_a_human_are_no_difference(swept: World) -
     with swept.clerk.events.silence():
         for user in gone:
             swept.clerk.changes.users.delete(user)
-    assert (await swept.sweep(guarded)).state == "parked"
+    await swept.sweep(guarded)
+    assert (await swept.settle(guarded)).state == "parked"
     for _ in range(2):
         await look(swept, policy=guarded)
     assert "user" not in await differences(swept)
@@ -237,25 +240,28 @@ async def test_due_asks_for_each_look_once_and_for_the_kinds_that_differ(world: 
     now = await history(world)
     patient = replace(sync(), policy=replace(FIX, verify_after=60.0))
     assert due(patient, now) is None
-    chosen = due(patient, replace(now, counts_differ=["user", "role"]))
+
+    def with_user(**changes: Any) -> History:
+        return replace(now, kinds={**now.kinds, "user": replace(now.kinds["user"], **changes)})
+
+    chosen = due(patient, with_user(counts_differ=True))
     assert chosen is not None
     assert (chosen.mode, chosen.policy.kinds, chosen.reason) == ("full", ("user",), "counts differ")
-    assert due(patient, replace(now, counts_differ=["role"])) is None
-    assert due(patient, replace(now, counts_differ=["user"], failed_at=now.now)) is None
+    assert due(patient, with_user(counts_differ=True, failures=1, failed_at=now.now)) is None
 
     def doubted(*, since: float, looked: float) -> Due | None:
         def ago(seconds: float) -> datetime:
             return now.now - timedelta(seconds=seconds)
 
-        return due(patient, replace(now, counts_doubted_at=ago(since), incremental_at=ago(looked)))
+        return due(patient, with_user(counts_doubted_at=ago(since), looked_at=ago(looked)))
 
     assert doubted(since=59, looked=59.1) is None
     assert wait(patient, now) > 60
-    assert wait(patient, replace(now, counts_doubted_at=now.now)) == pytest.approx(60)
-    assert wait(patient, replace(now, counts_differ=["user"])) == 0
-    assert wait(patient, replace(now, counts_differ=["user"], failed_at=now.now)) == pytest.approx(60)
+    assert wait(patient, with_user(counts_doubted_at=now.now)) == pytest.approx(60)
+    assert wait(patient, with_user(counts_differ=True)) == 0
+    assert wait(patient, with_user(counts_differ=True, failures=1, failed_at=now.now)) == pytest.approx(60)
     early = doubted(since=61, looked=61.1)
     assert early is not None
     assert early.reason == "counts differed"
     assert doubted(since=61, looked=0.5) is None
-    assert due(replace(patient, suspend=True), replace(now, counts_differ=["user"])) is None
+    assert due(replace(patient, suspend=True), with_user(counts_differ=True)) is None

@@ -178,7 +178,7 @@ async def test_a_version_that_is_too_high_is_lowered_by_two_agreeing_reads(world
         "update clerk.users set updated_at = updated_at + interval '1000000000 s' where id = $1", user
     )
     await world.admin.execute(
-        "update clerk_private.objects o set digest = clerk_private.user_digest(u, array(select e from"
+        "update clerk_private.objects o set digest = clerk_private.digest_user(u, array(select e from"
         ' clerk.user_emails e where e.user_id = u.id order by e.id collate "C")) from clerk.users u'
         " where u.id = o.id and o.id = $1",
         user,

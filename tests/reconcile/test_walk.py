@@ -162,7 +162,7 @@ async def test_a_created_at_that_changed_is_stale_and_not_extra(make_world: Make
     )
     await world.admin.execute("update clerk.users set created_at = 'epoch' where id = $1", moved)
     await world.admin.execute(
-        "update clerk_private.objects o set digest = clerk_private.user_digest(u, array(select e from"
+        "update clerk_private.objects o set digest = clerk_private.digest_user(u, array(select e from"
         ' clerk.user_emails e where e.user_id = u.id order by e.id collate "C")) from clerk.users u'
         " where u.id = o.id and o.id = $1",
         moved,

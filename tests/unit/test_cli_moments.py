@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from services.cli.database import address
 from services.cli.moments import Moment, iso, iso_ms
 from services.cli.output import printable
 
@@ -44,20 +43,3 @@ def test_milliseconds_that_no_calendar_holds_stay_a_number() -> None:
 def test_control_characters_are_written_out() -> None:
     assert printable("Zoë \x1b[2J \x9b \u202e\n") == "Zoë \\x1b[2J \\x9b \\u202e\\n"
     assert printable("a\nb", lines=True) == "a\nb"
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://me:secret@db:6432/app?sslmode=require", "me@db:6432/app"),
-        ("postgresql:///app", "localhost:5432/app"),
-        ("postgresql://me:sec/ret@db/app", "an unreadable address"),
-        ("postgresql://me:123/ret@db/app", "an unreadable address"),
-        ("postgresql://me:123#ret@db/app", "an unreadable address"),
-        ("postgresql://me:123?ret@db/app", "an unreadable address"),
-        ("postgresql://me:p%40ss@db/app", "me@db:5432/app"),
-        ("postgresql://me:secret@db:port/app", "an unreadable address"),
-    ],
-)
-def test_an_address_has_no_password(url: str, shown: str) -> None:
-    assert address(url) == shown

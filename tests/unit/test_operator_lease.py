@@ -9,8 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from nexus_auth.tasks import Supervisor
+from services.reconciler.leading import LeadLost
 from services.reconciler.operator.cluster import Changed, Cluster, Gone, Unreachable
-from services.reconciler.operator.lease import LeadLost, Lease
+from services.reconciler.operator.lease import Lease
 
 SECONDS = 15.0
 LEADS_FOR = SECONDS * 2 / 3

@@ -173,7 +173,7 @@ def test_where_a_person_is_and_what_device_they_use_is_withheld_wherever_it_stan
     }
     event = {"type": event_type, "data": data, "http_request": {"client_ip": "192.0.2.1"}}
     kept, withheld = withhold(event, event_type=event_type)
-    activity = {key: "[withheld]" for key in ACTIVITY_OF_A_SESSION} | {
+    activity = dict.fromkeys(ACTIVITY_OF_A_SESSION, "[withheld]") | {
         "object": "session_activity",
         "id": "sess_activity_1",
     }

@@ -17,6 +17,7 @@ from typing import Any
 from kubernetes.aio.client import V1Lease, V1LeaseSpec, V1ObjectMeta
 
 from nexus_auth.tasks import Supervisor
+from services.reconciler.leading import LeadLost
 from services.reconciler.manifests import GROUP
 from services.reconciler.operator.cluster import Changed, Cluster, Forbidden, Gone, Unreachable
 
@@ -28,10 +29,6 @@ RENEWAL = "lease renewal"
 """Name of the task that renews it."""
 
 logger = logging.getLogger(__name__)
-
-
-class LeadLost(Exception):
-    """This process no longer leads: it must begin nothing."""
 
 
 class AnotherRelease(Exception):

@@ -16,8 +16,8 @@ CONTROLLERS = ("clerkinstances", "clerksyncs")
 RESULTS = ("success", "error", "cancelled", "suspended", "waiting", "skipped")
 MODES = ("none", "incremental", "full", "deep")
 STATES = ("completed", "parked", "failed", "aborted")
-ACTIONS = ("repaired", "tombstoned", "revived", "lowered")
-PROBLEMS = ("missing", "stale", "extra", "edited")
+ACTIONS = ("repaired", "adopted", "tombstoned", "revived", "lowered")
+PROBLEMS = ("missing", "stale", "extra", "edited", "unadopted", "refused")
 
 
 class OperatorMetrics:

@@ -12,24 +12,32 @@ from datetime import UTC, datetime
 from nexus_auth.clerk.api import ClerkApi
 from nexus_auth.clerk.api_hosts import ApiHostRefused
 from nexus_auth.reconcile.engine import Engine
-from nexus_auth.store.history import History
-from nexus_auth.store.runs import Fenced, Mode
-from services.reconciler.leading import Access, Led, Terms, Trouble, instance_of_key, internal_error, opened
+from nexus_auth.store.runs import Mode
+from services.reconciler.leading import (
+    INTERNAL_ERROR,
+    Access,
+    LeadLost,
+    Led,
+    Terms,
+    Trouble,
+    instance_of_key,
+    opened,
+    trouble_of,
+)
 from services.reconciler.manifests import InstanceManifest, SyncManifest
 from services.reconciler.operator.cache import APPROVED_BY, Cache, TrackedObject, database_address
 from services.reconciler.operator.conditions import find
-from services.reconciler.operator.lease import LeadLost
 from services.reconciler.operator.secrets import Secrets
-from services.reconciler.operator.status import FinishedRun, Outcome
+from services.reconciler.operator.status import FinishedSweep, Outcome
 from services.reconciler.schedule import Due, due, wait
 
-RUNS = 4
+SWEEPS = 4
 """At most, in one reconcile. A sync with more to do is due again at once, after others that wait."""
 
 MODES: dict[str, Mode] = {"full": "full", "deep": "deep"}
 """What a request may name before its @; anything else means an incremental run."""
 
-SETTLES = frozenset({"DeletionGuardTripped", "IncompleteWalk"})
+SETTLES = frozenset({"DeletionGuardTripped", "IncompleteWalk", INTERNAL_ERROR})
 """Reasons that an incremental run cannot clear."""
 
 logger = logging.getLogger(__name__)
@@ -41,7 +49,7 @@ class Reconcile:
 
     request: str | None = None
     approval: str | None = None
-    runs: list[FinishedRun] = field(default_factory=list)
+    sweeps: list[FinishedSweep] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     refused: str | None = None
     """Why an approval was refused."""
@@ -67,7 +75,7 @@ class SyncReconciler:
         self._run_begins = run_begins
 
     async def reconcile(self, tracked: TrackedObject) -> Reconcile:
-        """Does what is due. Every error becomes a trouble in the outcome; only a cancellation is raised."""
+        """Does what is due. Every error becomes a trouble in the outcome, but a lost Lease and a cancellation."""
         reconcile = Reconcile(request=tracked.request, approval=tracked.approval)
         reached = False
         trouble: Trouble | None = None
@@ -92,17 +100,12 @@ class SyncReconciler:
                         raise
                     facts = await led.facts()
                     pause = wait(led.sync, await led.history())
-        except Trouble as error:
-            trouble = error
-        except Fenced as error:
-            trouble = Trouble("Conflict", f"{error}: another process ran this sync; it is tried again", about="run")
         except LeadLost:
             raise
         except Exception as error:
-            logger.exception("reconcile failed", extra={"object": "/".join(tracked.at)})
-            trouble = internal_error(error)
+            trouble = trouble_of(error)
         reconcile.outcome = Outcome(
-            runs=tuple(reconcile.runs),
+            sweeps=tuple(reconcile.sweeps),
             trouble=trouble,
             facts=facts,
             database_reached=reached,
@@ -166,27 +169,27 @@ class SyncReconciler:
         """Runs what was requested and what is due; returns the trouble that ended the last run, if any."""
         asked = _asked(led.sync, reconcile)
         engine: Engine | None = None
-        while len(reconcile.runs) < RUNS:
+        while len(reconcile.sweeps) < SWEEPS:
             history = await led.history()
             todo = asked or due(led.sync, history)
             asked = None
-            if todo is None and not reconcile.runs and _unproven(tracked):
+            if todo is None and not reconcile.sweeps and _unproven(tracked):
                 todo = Due("incremental", led.sync.policy, "SpecChanged")
             if todo is None:
                 return None
             if engine is None:
                 engine = await led.engine(clerk)
             await self._run_begins(tracked, todo.reason)
-            ran = await self._run(led, engine, todo, history)
-            reconcile.runs.append(ran)
-            if ran.trouble is not None and ran.trouble.reason != "DeletionGuardTripped":
-                return ran.trouble
+            sweep = await self._run(led, engine, todo)
+            reconcile.sweeps.append(sweep)
+            if sweep.trouble is not None and sweep.trouble.reason != "DeletionGuardTripped":
+                return sweep.trouble
         return None
 
-    async def _run(self, led: Led, engine: Engine, todo: Due, history: History) -> FinishedRun:
+    async def _run(self, led: Led, engine: Engine, todo: Due) -> FinishedSweep:
         started = datetime.now(UTC)
-        result = await led.run(engine, todo, history)
-        return FinishedRun(result, todo.mode, todo.reason, todo.policy.kinds, started, datetime.now(UTC))
+        result = await led.run(engine, todo)
+        return FinishedSweep(result, todo.reason, started, datetime.now(UTC))
 
 
 async def _abort(led: Led) -> None:
@@ -222,13 +225,10 @@ class InstanceReconciler:
             tracked.note_database(database_address(state_url), place)
             tracked.status = {**tracked.status, "instanceId": instance_id}
             _refuse_other_state(self._cache, tracked)
-        except Trouble as trouble:
-            return None, trouble
         except LeadLost:
             raise
         except Exception as error:
-            logger.exception("reconcile failed", extra={"object": "/".join(tracked.at)})
-            return None, internal_error(error)
+            return None, trouble_of(error)
         return instance_id, None
 
 
@@ -245,8 +245,8 @@ def _refuse_conflict(cache: Cache, tracked: TrackedObject) -> None:
     if other is not None:
         raise Trouble(
             "Conflict",
-            f"ClerkSync {other.namespace}/{other.name} is older and keeps the same database: give the two disjoint"
-            " resources and different names, or delete one",
+            f"{_shown('ClerkSync', other, to=tracked)} is older and writes the same rows of the same database: give the"
+            " two disjoint resources and different names, or delete one",
             about="spec",
         )
 
@@ -256,10 +256,18 @@ def _refuse_other_state(cache: Cache, holder: TrackedObject) -> None:
     if other is not None:
         raise Trouble(
             "StateDatabaseMismatch",
-            f"ClerkInstance {other.namespace}/{other.name} keeps the budget of the same instance in another database:"
+            f"{_shown('ClerkInstance', other, to=holder)} keeps the budget of the same instance in another database:"
             " name the same stateDatabase in both, else they spend it twice",
             about="database",
         )
+
+
+def _shown(kind: str, other: TrackedObject, *, to: TrackedObject) -> str:
+    """Names an object to readers of another one, who may not know what other namespaces hold; the log has the name."""
+    if other.namespace == to.namespace:
+        return f"{kind} {other.name}"
+    logger.info("conflict", extra={"object": "/".join(to.at), "with": "/".join(other.at)})
+    return f"a {kind} of another namespace"
 
 
 def _asked(sync: SyncManifest, reconcile: Reconcile) -> Due | None:

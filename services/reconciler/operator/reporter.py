@@ -13,7 +13,7 @@ from services.reconciler.operator.conditions import find
 from services.reconciler.operator.events import Events
 from services.reconciler.operator.metrics import OperatorMetrics
 from services.reconciler.operator.reconcile import Reconcile
-from services.reconciler.operator.status import FinishedRun, Status
+from services.reconciler.operator.status import FinishedSweep, Status
 from services.reconciler.operator.status_writer import StatusWriter
 
 FIRST_STATUS_AFTER = 0.5
@@ -84,23 +84,22 @@ class Reporter:
         """Metrics and log lines for the runs of a reconcile."""
         if self._cache.get(tracked.key) is not tracked or tracked.sync is None:
             return
-        for ran in reconcile.runs:
-            result = ran.result
-            self._metrics.ran(
-                tracked.at,
-                instance=tracked.sync.instance,
-                mode=ran.mode,
-                state=result.state,
-                requests=result.requests,
-            )
+        for sweep in reconcile.sweeps:
+            result = sweep.result
+            for run in result.runs:
+                self._metrics.ran(
+                    tracked.at,
+                    instance=tracked.sync.instance,
+                    mode=run.mode,
+                    state=run.state,
+                    requests=run.requests,
+                )
+                if run.deletions_parked:
+                    self._metrics.deletions_blocked(tracked.at)
             self._metrics.repaired(tracked.at, result.counts)
-            if result.deletions_parked:
-                self._metrics.deletions_blocked(tracked.at)
-            extra = {"object": "/".join(tracked.at), "run": result.run_id, "mode": ran.mode, "reason": ran.reason}
-            logger.info(
-                "run",
-                extra={**extra, "state": result.state, "why": result.message, "requests": result.requests},
-            )
+            extra = {"object": "/".join(tracked.at), "sweep": result.sweep_id, "mode": result.mode}
+            more = {"reason": sweep.reason, "state": result.state, "why": result.message, "requests": result.requests}
+            logger.info("run", extra={**extra, "runs": [run.run_id for run in result.runs], **more})
 
     async def report_sync(self, tracked: TrackedObject, before: Status, reconcile: Reconcile) -> None:
         """Events for what a reconcile changed."""
@@ -121,10 +120,10 @@ class Reporter:
             bad = new["status"] == ("False" if type_ == "Ready" else "True")
             reason = "DriftDetected" if type_ == "DriftDetected" else new["reason"]
             await self._events.post(tracked, "Warning" if bad else "Normal", reason=reason, message=new["message"])
-        for ran in reconcile.runs:
-            words = _done(ran)
-            if words and ran.result.state == "completed":
-                what = f"run {ran.result.run_id} ({ran.mode}): {words}"
+        for sweep in reconcile.sweeps:
+            words = _done(sweep)
+            if words:
+                what = f"sweep {sweep.result.sweep_id} ({sweep.result.mode}): {words}"
                 await self._events.post(tracked, "Normal", reason="Repaired", message=what)
 
     async def report_instance(self, tracked: TrackedObject, before: Status, trouble: Trouble | None) -> None:
@@ -140,10 +139,10 @@ def _said(condition: dict[str, Any]) -> tuple[str, ...]:
     return (*of, condition["message"]) if condition["reason"] == "DeletionGuardTripped" else of
 
 
-def _done(ran: FinishedRun) -> str:
+def _done(sweep: FinishedSweep) -> str:
     """What a run repaired and deleted; empty where nothing."""
-    counts = ran.result.counts.values()
-    repaired = sum(of.get(what, 0) for of in counts for what in ("repaired", "revived", "lowered"))
+    counts = sweep.result.counts.values()
+    repaired = sum(of.get(what, 0) for of in counts for what in ("repaired", "adopted", "revived", "lowered"))
     deleted = sum(of.get("tombstoned", 0) for of in counts)
     words = [f"{_objects(repaired)} repaired"] if repaired else []
     return ", ".join(words + ([f"{_objects(deleted)} deleted"] if deleted else []))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from services.reconciler.leading import Terms
+from services.reconciler.leading import LeadLost, Terms
 from services.reconciler.operator.cache import Cache, TrackedObject
 from services.reconciler.operator.cluster import Cluster
 from services.reconciler.operator.events import Events
@@ -135,7 +135,7 @@ class Scheduler:
         self._reporter.cancel_progress(tracked)
         self._queue.release(slot)
         self._queue.schedule(tracked, tracked.due_at)  # the queue drops moments of an object whose task still runs
-        if task.cancelled():
+        if task.cancelled() or isinstance(task.exception(), LeadLost):
             if self._cache.get(tracked.key) is tracked:
                 self._queue.enqueue(tracked)
         elif (error := task.exception()) is not None:

@@ -5,7 +5,7 @@ import logging
 import time
 from datetime import UTC, datetime, timedelta
 
-from services.reconciler.leading import INTERNAL_ERROR, Terms, Trouble, internal_error
+from services.reconciler.leading import INTERNAL_ERROR, LeadLost, Terms, Trouble, trouble_of
 from services.reconciler.manifests import SyncManifest
 from services.reconciler.operator import instance_status, status
 from services.reconciler.operator.cache import Cache, TrackedObject
@@ -60,12 +60,11 @@ class Worker:
                 result = await self._instance(tracked)
             else:
                 result, mode = await self._sync(tracked, slot)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, LeadLost):
             result = "cancelled"
             raise
         except Exception as error:
-            logger.exception("reconcile failed", extra={"object": "/".join(tracked.at)})
-            await self._fail(tracked, internal_error(error))
+            await self._fail(tracked, trouble_of(error))
         finally:
             self._metrics.reconciles.labels(controller, result).inc()
             self._metrics.duration.labels(controller, mode).observe(time.monotonic() - began)
@@ -100,7 +99,7 @@ class Worker:
             for other in self._cache.younger_conflicts(tracked):
                 self._queue.enqueue(other)
         failed = reconcile.outcome.trouble is not None
-        return ("error" if failed else "success"), (reconcile.runs[-1].mode if reconcile.runs else "none")
+        return ("error" if failed else "success"), (reconcile.sweeps[-1].result.mode if reconcile.sweeps else "none")
 
     async def _sync_ended(
         self, tracked: TrackedObject, reconcile: Reconcile, *, sync: SyncManifest | None, generation: int

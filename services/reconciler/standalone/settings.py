@@ -32,7 +32,9 @@ class StandaloneSettings(BaseSettings):
     look_seconds: float = Field(default=1.0, gt=0)
     """Pause between two looks at what is due."""
     verify_after: float = Field(default=60.0, ge=0)
-    """Seconds before a read may revive a tombstone or lower a version, and between the two reads."""
+    """Seconds between the two reads that bury, revive or lower, and before the first one of a tombstone."""
+    keep_runs_days: float = Field(default=90.0, gt=0)
+    """Runs and findings that ended longer ago are removed, but not what waits for a human."""
     log_level: LogLevel = "INFO"
     """DEBUG, INFO, WARNING or ERROR, in any case."""
     allow_fsync_off: bool = False

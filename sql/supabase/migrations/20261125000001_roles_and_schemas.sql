@@ -1,15 +1,37 @@
 begin;
+-- Somebody else's schema of one of our names is left alone.
+do $$
+declare
+  r record;
+begin
+  select n.nspname as name, pg_catalog.pg_get_userbyid(n.nspowner) as owner, (
+    select count(*) from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')) as tables, (
+    select string_agg(distinct w.fdwname, ', ') from pg_catalog.pg_class c
+    join pg_catalog.pg_foreign_table t on t.ftrelid = c.oid
+    join pg_catalog.pg_foreign_server s on s.oid = t.ftserver
+    join pg_catalog.pg_foreign_data_wrapper w on w.oid = s.srvfdw
+    where c.relnamespace = n.oid) as wrapper
+  into r from pg_catalog.pg_namespace n where n.nspname in ('clerk', 'clerk_private') order by 1 limit 1;
+  if found then
+    raise exception 'schema % exists already: it belongs to % and holds % tables%; nexus-auth needs the name for itself',
+      r.name, r.owner, r.tables, coalesce(' of the foreign data wrapper ' || r.wrapper, '')
+      using errcode = 'duplicate_schema', hint = format(
+        'Rename it, with what reads it: alter schema %I rename to %I. If it is an earlier nexus-auth without its list of '
+        || 'migrations, restore schema clerk_migrations.', r.name, r.name || case when r.wrapper is null then '_old' else '_wrapper' end);
+  end if;
+end $$;
+
 -- Roles belong to the whole server: create what is missing, never alter what exists (Supabase brings three of them).
 -- Another installation may create them at the same moment, in another database, where no advisory lock of ours reaches.
 do $$
 declare
   r text;
 begin
-  foreach r in array array['clerk_owner', 'clerk_definer', 'clerk_writer', 'clerk_webhook', 'clerk_reconciler', 'clerk_worker',
-                           'clerk_cli', 'anon', 'authenticated', 'service_role'] loop
+  foreach r in array array['clerk_owner', 'clerk_definer', 'clerk_migrator', 'clerk_writer', 'clerk_webhook', 'clerk_reconciler',
+                           'clerk_worker', 'clerk_cli', 'anon', 'authenticated', 'service_role'] loop
     if not exists (select from pg_catalog.pg_roles where rolname = r) then
       begin
-        execute format('create role %I nologin', r);
+        execute format('create role %I nologin %s', r, case when r = 'clerk_migrator' then 'noinherit' else '' end);
       exception when duplicate_object or unique_violation then
         null;
       end;
@@ -17,19 +39,25 @@ begin
   end loop;
 end $$;
 
+-- Whoever migrates may become the owner, and inherits nothing from it: a view of theirs would show every row to everybody, because
+-- policies do not hold for an owner's members. Before 16 a grant cannot say so itself; a NOINHERIT role in between can.
 -- From 16 on, CREATE ROLE gives its creator ADMIN but not SET; pg_has_role() is true all the same, so grant unconditionally.
+grant clerk_owner, clerk_definer to clerk_migrator;
 do $$
 begin
   if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
-    execute format('grant clerk_owner, clerk_definer to %I', current_user);
+    execute format('grant clerk_migrator to %I', current_user);
   end if;
 end $$;
 
 grant clerk_writer to clerk_webhook, clerk_reconciler, clerk_cli;
 
 -- The global form on purpose: the form with IN SCHEMA cannot take away PUBLIC's built-in EXECUTE.
-alter default privileges for role clerk_owner revoke execute on functions from public;
-alter default privileges for role clerk_definer revoke execute on functions from public;
+set local role clerk_owner;
+alter default privileges revoke execute on functions from public;
+set local role clerk_definer;
+alter default privileges revoke execute on functions from public;
+reset role;
 
 -- Reached only by our own logins and by whoever could log in before: a login of another installation on this server must not.
 -- Supabase's own roles live from PUBLIC's CONNECT; there we leave it.
@@ -75,18 +103,22 @@ grant create on schema clerk_private to clerk_definer;
 create function clerk.jwt() returns jsonb language sql stable parallel safe set search_path = '' as
 $$ select nullif(current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb $$;
 
+-- The claims of a session that is complete. One that waits for a task ("sts": "pending") is signed out, as Clerk's SDKs treat it.
+create function clerk.active_claims() returns jsonb language sql stable parallel safe set search_path = '' as
+$$ select case when clerk.jwt() ->> 'sts' = 'pending' then null else clerk.jwt() end $$;
+
 create function clerk.current_user_id() returns text language sql stable parallel safe set search_path = '' as
-$$ select clerk.jwt() ->> 'sub' $$;
+$$ select clerk.active_claims() ->> 'sub' $$;
 
 -- The active organization, from session tokens of version 2 ("o") and 1 ("org_id").
 create function clerk.current_org_id() returns text language sql stable parallel safe set search_path = '' as
-$$ select coalesce(clerk.jwt() -> 'o' ->> 'id', clerk.jwt() ->> 'org_id') $$;
+$$ select coalesce(clerk.active_claims() -> 'o' ->> 'id', clerk.active_claims() ->> 'org_id') $$;
 
 -- Its role as Clerk names it elsewhere ("org:admin"); version 2 leaves the prefix out.
 create function clerk.current_org_role() returns text language sql stable parallel safe set search_path = '' as
-$$ select coalesce('org:' || (clerk.jwt() -> 'o' ->> 'rol'), clerk.jwt() ->> 'org_role') $$;
+$$ select coalesce('org:' || (clerk.active_claims() -> 'o' ->> 'rol'), clerk.active_claims() ->> 'org_role') $$;
 
-grant execute on function clerk.jwt(), clerk.current_user_id(), clerk.current_org_id(), clerk.current_org_role()
+grant execute on function clerk.jwt(), clerk.active_claims(), clerk.current_user_id(), clerk.current_org_id(), clerk.current_org_role()
   to anon, authenticated, service_role, clerk_definer;
 reset role;
 commit;

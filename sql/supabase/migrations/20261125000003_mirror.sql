@@ -63,13 +63,9 @@ create index memberships_by_organization on clerk.organization_memberships (orga
 create index memberships_by_user on clerk.organization_memberships (user_id, organization_id);
 
 alter table clerk.users enable row level security;
-alter table clerk.users force row level security;
 alter table clerk.user_emails enable row level security;
-alter table clerk.user_emails force row level security;
 alter table clerk.organizations enable row level security;
-alter table clerk.organizations force row level security;
 alter table clerk.organization_memberships enable row level security;
-alter table clerk.organization_memberships force row level security;
 
 -- The helpers read through policies of their own (a policy that reads its own table recurses) and say nothing but ids.
 -- pg_temp comes last in a definer's path: left out, it comes first, and a caller's temporary type called "text" would run the

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.kubernetes.chart.golden import EVERYTHING
-from tests.kubernetes.chart.golden import SECRETS
+from tests.kubernetes.chart.golden import EVERYTHING, SECRETS
 from tests.kubernetes.chart.rendering import BASE, chart, merged, nested, rendered
 
 

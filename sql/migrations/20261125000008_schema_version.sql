@@ -3,8 +3,8 @@
 -- where another tool runs these files. Every later migration replaces it.
 set local role clerk_owner;
 create function clerk_private.schema_version() returns text language sql stable parallel safe set search_path = '' as
-$$ select '20261125000007' $$;
-grant execute on function clerk_private.schema_version() to clerk_reconciler, clerk_cli;
+$$ select '20261125000008' $$;
+grant execute on function clerk_private.schema_version() to clerk_writer;
 reset role;
 
 -- migrate:down
