@@ -39,6 +39,8 @@ class KindHistory:
     doubts_due: bool = False
     next_doubt_at: datetime | None = None
     """When the next read by name is due."""
+    held_due: bool = False
+    """Held deletions wait for a read by name, and the webhook service has not made it."""
     requested: bool = False
     """The webhook service asks for a look, and none has been taken since."""
 

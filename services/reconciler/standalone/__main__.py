@@ -15,6 +15,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from nexus_auth import failpoints, signals
+from nexus_auth.clerk.api_hosts import ApiHosts
 from nexus_auth.reconcile.engine import SweepResult
 from nexus_auth.tasks import Supervisor
 from nexus_auth.telemetry import logs
@@ -68,6 +69,7 @@ class Reconciler:
             verify_after=settings.verify_after,
             keep_runs=timedelta(days=settings.keep_runs_days),
             allow_fsync_off=settings.allow_fsync_off,
+            api_hosts=ApiHosts.parse(settings.api_hosts),
             failpoint=failpoints.in_folder(folder) if folder is not None else failpoints.nowhere,
         )
 
@@ -138,7 +140,13 @@ class Reconciler:
             if trouble.reason == "InternalError":
                 self._metrics.internal_errors.labels(sync.name).inc()
             pause = pause_after(self._failures[sync.name])
-            extra = {"sync": sync.name, "reason": trouble.reason, "why": str(trouble), "seconds": round(pause, 1)}
+            extra = {
+                "sync": sync.name,
+                "reason": trouble.reason,
+                "why": str(trouble),
+                "detail": trouble.detail,
+                "seconds": round(pause, 1),
+            }
             logger.error("sync interrupted", extra=extra)
             await asyncio.sleep(pause)
 
