@@ -70,7 +70,8 @@ def writes(kind: str, problem: str, *events: Any, asked_at: int = T0 + 3) -> Wor
     """A page of which these differ."""
 
     async def work(context: Context) -> None:
-        page = Differences(**{problem: items(kind, events, asked_at=asked_at)})
+        page = Differences()
+        getattr(page, problem).extend(items(kind, events, asked_at=asked_at))
         await PageWriter(context).write(page, states={})
 
     return work
