@@ -26,12 +26,11 @@ from tests.chaos.test_races import (
     Arena,
     Events,
     deletion,
-    deliveries,
     membership_event,
     run_once,
     user_event,
 )
-from tests.chaos.writers import group_commit
+from tests.chaos.writers import deliveries, group_commit
 from tests.events import T0
 from tests.model import connect_reader, forget_everything
 
