@@ -46,7 +46,8 @@ def write_manifests(folder: Path, *, clerk: Emulator, database: Database) -> Non
 def api_host(folder: Path) -> str:
     """Host and port of the Clerk that the manifests name: the only one that a key may be sent to."""
     documents = yaml.safe_load_all((folder / "manifests.yaml").read_text())
-    return urlsplit(next(of["spec"]["apiUrl"] for of in documents if of["kind"] == "ClerkInstance")).netloc
+    api_url: str = next(of["spec"]["apiUrl"] for of in documents if of["kind"] == "ClerkInstance")
+    return urlsplit(api_url).netloc
 
 
 class Reconciler(Process):
