@@ -103,6 +103,7 @@ async def test_a_total_that_moves_while_a_list_is_walked_is_normal(make_world: M
     world.clerk.before(page=2, do=change, route="/organization_memberships", query="*order_by*")
     result = await world.sweep()
     assert result.state == "completed"
+    await world.sweep()  # the page that held it had been read before
     await world.settle()
     assert await world.differs() == []
 
