@@ -17,6 +17,9 @@ CRDS = Path(__file__).parents[2] / "crds"
 def enums_of(schema: Any, path: str = "") -> dict[str, list[str]]:
     """Every list of allowed values in a schema that holds a resource's name, by where it stands."""
     found: dict[str, list[str]] = {}
+    if isinstance(schema, list):
+        for number, value in enumerate(schema):
+            found |= enums_of(value, f"{path}[{number}]")
     if isinstance(schema, dict):
         if "users" in (schema.get("enum") or ()):
             found[path] = schema["enum"]
