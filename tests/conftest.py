@@ -9,6 +9,7 @@ import pytest
 
 from devtools.kubernetes import why_missing
 from devtools.loopback import drop_real_world, is_loopback
+from devtools.pgbouncer import why_missing as why_no_pgbouncer
 from devtools.postgres import (
     Database,
     ForeignServer,
@@ -60,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
     config.addinivalue_line("markers", "slow: takes more than ten seconds; only `make test` runs it")
     config.addinivalue_line("markers", "kubernetes: asks for a Kubernetes API server (set where a fixture says so)")
+    config.addinivalue_line("markers", "pgbouncer: starts a PgBouncer")
     config.addinivalue_line("markers", "postgres: asks for a server or a database (set where a fixture says so)")
     config.addinivalue_line("markers", "versions: asks for Postgres, and may depend on its version (set by path)")
 
@@ -78,10 +80,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if {"api_server", "bare", "helm"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("kubernetes")
     yield  # here -m and -k choose
-    if why_missing() is not None:
-        left_out = [item for item in items if item.get_closest_marker("kubernetes")]
+    for marker, reason in (("kubernetes", why_missing()), ("pgbouncer", why_no_pgbouncer())):
+        left_out = [item for item in items if reason is not None and item.get_closest_marker(marker)]
         if left_out and CI:
-            raise pytest.UsageError(f"{len(left_out)} tests cannot run: {why_missing()}")
+            raise pytest.UsageError(f"{len(left_out)} tests cannot run: {reason}")
         if left_out:
             items[:] = [item for item in items if item not in left_out]
             config.hook.pytest_deselected(items=left_out)
@@ -90,8 +92,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Printed first, and only by the controlling process."""
     server = "the server of DATABASE_URL" if DATABASE_URL in os.environ else f"Postgres {postgres_version()}, embedded"
-    reason = why_missing()
-    left_out = [] if reason is None else [f"left out, tests on Kubernetes: {reason}"]
+    reasons = {"Kubernetes": why_missing(), "a pooler": why_no_pgbouncer()}
+    left_out = [f"left out, tests on {what}: {reason}" for what, reason in reasons.items() if reason is not None]
     return [f"{server}; --hypothesis-seed={config.option.hypothesis_seed}", *left_out]
 
 

@@ -7,8 +7,13 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from nexus_auth.clerk.catalogue import PROJECTED
+
 STANDING = files("nexus_auth.store").joinpath("status.sql").read_text("utf-8")
 RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
+ROWS = files("nexus_auth.store").joinpath("status_rows.sql").read_text("utf-8")
+SEEN = files("nexus_auth.store").joinpath("seen_so_far.sql").read_text("utf-8")
+COPY = files("nexus_auth.store").joinpath("watermarks_copy.sql").read_text("utf-8")
 CONNECTIONS = files("nexus_auth.store").joinpath("connections.sql").read_text("utf-8")
 FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
@@ -27,6 +32,23 @@ OPEN = ("reported", "parked", "queued", "awaiting second read", "refused")
 async def standing(connection: Any) -> Mapping[str, Any]:
     """The database's numbers, one row: see the query."""
     return dict(await connection.fetchrow(STANDING))
+
+
+async def rows(connection: Any) -> Mapping[str, int]:
+    """How many rows applications read, by kind."""
+    numbers = {row["kind"]: row["number"] for row in await connection.fetch(ROWS)}
+    return {entity.kind: numbers.get(entity.kind, 0) for entity in PROJECTED}
+
+
+async def seen_so_far(connection: Any, sync: str) -> int:
+    """How many objects the newest sweep of a sync has seen."""
+    seen: int = await connection.fetchval(SEEN, sync)
+    return seen
+
+
+async def copy_watermarks(connection: Any, sync: str, *, to: str) -> None:
+    """Lets runs under another name look back to where a sync has come to."""
+    await connection.execute(COPY, sync, to)
 
 
 async def recent_runs(connection: Any, *, limit: int = 20) -> list[dict[str, Any]]:

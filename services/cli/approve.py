@@ -41,6 +41,11 @@ async def _approve(settings: CliSettings, *, run_id: int, yes: bool, output: str
         if of is None:
             raise Failed(f"there is no run {run_id}")
         ids = await overview.parked_deletions(connection, run_id)
+        if of["state"] == "superseded":
+            later = of["superseded_by"]
+            raise Failed(f"run {run_id} was superseded by {later}: nothing was approved; look at run {later}")
+        if of["state"] == "parked" and of["waits_for"] not in (None, run_id):
+            raise Failed(f"the deletions of run {run_id} wait with run {of['waits_for']}: approve that one")
         if of["state"] != "parked" or not ids:
             raise Failed(f"run {run_id} of {of['sync']} is {of['state']} and waits for no approval")
         if runs.digest(ids) != bytes(of["parked_digest"]):

@@ -25,6 +25,7 @@ def findings(*, run_id: int | None, kind: str | None, problem: str | None, limit
     extra       Clerk does not list it       edited      a row was changed by hand
     deep        differs, same updated_at     projection  made by an older version
     resurfaced  a tombstone is listed        ahead       ours is newer than Clerk's
+    unadopted   a row that we never wrote    refused     Postgres does not take it
     """
     run(_findings(read_settings(), run_id=run_id, kind=kind, problem=problem, limit=limit, output=output))
 
