@@ -291,41 +291,6 @@ FAULTS: tuple[Fault, ...] = (
         (f"{WALK}a_window_may_begin_behind_a_moment_that_fills_a_page",),
     ),
     Fault(
-        "verification goes by status 200 alone",
-        "5 no mass deletion",
-        "nexus_auth/reconcile/deletion.py",
-        "        if strange:\n",
-        "        if False:\n",
-        (
-            f"{DELETION}an_answer_with_a_user_that_was_not_asked_for_proves_nothing",
-            f"{DELETION}an_answer_with_members_that_were_not_asked_for_proves_nothing",
-        ),
-    ),
-    Fault(
-        "the guard is off",
-        "5 no mass deletion",
-        "nexus_auth/reconcile/policy.py",
-        "        return deleted + more <= max(",
-        "        return True or deleted + more <= max(",
-        (f"{DELETION}half_the_users_gone_parks_and_says_what_to_do",),
-    ),
-    Fault(
-        "a list page revives",
-        "4 deletion wins",
-        "nexus_auth/reconcile/sweep.py",
-        '            findings += await self._doubt(connection, kind, "resurfaced", dead, states)\n',
-        "            for item in dead:\n"
-        "                await connection.fetchval(\n"
-        '                    "select clerk_private.revive($1, $2, $3::clerk_private.change, $4)",\n'
-        "                    *(self._run.id, self._run.epoch, change_of(item, entity), states[item.id][3]),\n"
-        "                )\n"
-        '            findings += await self._doubt(connection, kind, "resurfaced", dead, states)\n',
-        (
-            f"{REVIVAL}a_false_tombstone_is_revived_by_two_reads_and_not_by_a_list_page",
-            f"{REVIVAL}a_stale_replica_revives_nothing",
-        ),
-    ),
-    Fault(
         "a revival does not look at the tombstone's sequence",
         "4 deletion wins",
         RECONCILE,

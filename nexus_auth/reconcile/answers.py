@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from nexus_auth.clerk.api import Answer, ClerkUnavailable
+from nexus_auth.clerk.api import UNREADABLE, Answer, ClerkUnavailable
 from nexus_auth.clerk.catalogue import Entity, Listing, NamedRead
 from nexus_auth.clerk.envelope import LONGEST_ID, safe_object
 from nexus_auth.clerk.json_safety import NotJson
@@ -25,9 +25,6 @@ PAGE = 500
 
 END = 2**50
 """Later than any created_at, ms."""
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not the JSON that was expected."""
 
 _PLAIN_ID = re.compile(r"[^\s\x00-\x1f]+")
 
