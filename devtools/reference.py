@@ -6,7 +6,6 @@ else.
 
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -99,7 +98,7 @@ def webhook() -> str:
 
 def operator() -> str:
     """The operator's page."""
-    return _page(OPERATOR, OperatorSettings, partial(OperatorMetrics, version=""))
+    return _page(OPERATOR, OperatorSettings, OperatorMetrics)
 
 
 def _page(head: str, settings: type[BaseSettings], metrics: Callable[[CollectorRegistry], object]) -> str:

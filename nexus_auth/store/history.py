@@ -1,7 +1,7 @@
 """What happened so far, for whoever decides what happens next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
@@ -53,6 +53,10 @@ class History:
     kinds: Mapping[str, KindHistory]
     requested_at: datetime | None = None
     """Since when the webhook service asks for a sweep."""
+
+    def forgiven(self) -> "History":
+        """The same without its failures: what caused them may be mended, and the next try need not wait."""
+        return replace(self, kinds={kind: replace(of, failures=0, look_failures=0) for kind, of in self.kinds.items()})
 
 
 async def read_history(connection: Any, *, sync: str, kinds: Sequence[str]) -> History:

@@ -44,7 +44,8 @@ REQUEST_SWEEP_SECONDS = 10.0
 LOCK_HOLDERS_SECONDS = 10.0
 """What a database that stands still may cost at most."""
 SPARE_CONNECTIONS = 4
-"""Beside the lanes' own: housekeeping, the request of a sweep, the gate, held deletions. A changed address is tried on one more."""
+"""Beside the lanes' own: housekeeping, held deletions, the request of a sweep, the gate. A changed address is tried on
+one more."""
 
 APPLICATION = "nexus-auth webhook"
 

@@ -434,7 +434,8 @@ language sql stable security definer set search_path = pg_catalog, pg_temp set t
     (select extract(epoch from clock_timestamp() - min(h.held_at))::double precision from clerk_private.held_deletions h where h.state = 'held'),
     (select count(*) from clerk_private.distrusted_secrets s where s.cleared_at is null),
     (select coalesce(max(v.unverified), 0) from clerk_private.verifier v),
-    (select greatest(extract(epoch from clock_timestamp() - max(v.seen_at)), 0)::double precision from clerk_private.verifier v)
+    (select greatest(extract(epoch from clock_timestamp() - v.seen_at), 0)::double precision
+     from clerk_private.verifier v where v.seen_at is not null)
 $$;
 
 grant execute on function clerk_private.maintain() to clerk_webhook, clerk_worker, clerk_reconciler;
