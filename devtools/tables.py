@@ -28,7 +28,9 @@ these tables: a difference is found and put back. Add what you need in tables an
 def page(database_url: str) -> str:
     """The page for a migrated database. Raises what asyncpg raises."""
     parts = [HEAD]
-    for table, columns in groupby(fetch(database_url, QUERY), key=lambda row: (row["table_name"], row["table_comment"])):
+    for table, columns in groupby(
+        fetch(database_url, QUERY), key=lambda row: (row["table_name"], row["table_comment"])
+    ):
         name, comment = table
         parts.append(f"## clerk.{name}\n\n{comment or ''}\n")
         rows = ["| column | type | null | |", "|---|---|---|---|"]
