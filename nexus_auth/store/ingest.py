@@ -197,15 +197,16 @@ class GroupCommit:
     async def _store_in_time(self, batch: "list[_Waiting]") -> None:
         started = time.monotonic()
         failure: Failure | None = INTERRUPTED
+        why = INTERRUPTED.sentence
         try:
             async with borrowed(self._pool, seconds=self._transaction_seconds) as connection:
                 await self._store(connection, batch)
             failure = None
         except Exception as error:
-            failure = explain(error)
+            failure, why = explain(error), _reason(error)
         finally:  # also where the lane itself is ended: the waiters must hear that nothing is promised
             for waiting in batch:
-                waiting.fail(Unavailable((failure or INTERRUPTED).sentence))
+                waiting.fail(Unavailable(why))
             if self._observe is not None:
                 self._observe(Batch(rows=len(batch), seconds=time.monotonic() - started, failure=failure))
 
@@ -222,7 +223,7 @@ class GroupCommit:
                 except Exception as why:  # fail only this delivery, not its batch
                     if not is_poison(why):
                         raise
-                    batch[0].fail(Unavailable(explain(why).sentence))
+                    batch[0].fail(Unavailable(_reason(why)))
                 return
             middle = len(batch) // 2
             await self._store(connection, batch[:middle])
@@ -337,3 +338,9 @@ def is_poison(error: Exception) -> bool:
 
 def _lane_name(lane: int) -> str:
     return f"lane {lane}"
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, with the SQLSTATE where there is one: it is what Svix shows of the answer."""
+    sentence, state = explain(error).sentence, getattr(error, "sqlstate", None)
+    return sentence if state is None or state in sentence else f"{sentence} ({state})"
