@@ -17,7 +17,8 @@ def registry() -> CollectorRegistry:
 
 
 def test_a_process_tells_its_version_its_memory_and_no_moment_of_creation(registry: CollectorRegistry) -> None:
-    for text in (generate_latest(registry).decode(), openmetrics.generate_latest(registry).decode()):
+    for generate in (generate_latest, openmetrics.generate_latest):
+        text = generate(registry).decode()
         assert "_created" not in text
         assert 'nexus_auth_build_info{service="webhook",version="' in text
         for name in ("process_resident_memory_bytes", "process_open_fds", "python_gc_objects_collected_total"):
