@@ -105,15 +105,16 @@ async def measure(server: Server, template: Database, *, folder: Path, objects: 
             admin.call("POST", SYNCS, _sync(f"resting-{number}", secret=f"database-{number}", suspend=True))
         async with emulator(*POPULATION, folder=folder) as clerk:
             _create_live(admin, server, template, clerk=clerk)
-            return await _measure(admin, Path(cluster.kubeconfig), folder=folder, objects=objects)
+            hosts = clerk.url.partition("://")[2]
+            return await _measure(admin, Path(cluster.kubeconfig), folder=folder, objects=objects, api_hosts=hosts)
 
 
-async def _measure(admin: Api, kubeconfig: Path, *, folder: Path, objects: int) -> Resting:
+async def _measure(admin: Api, kubeconfig: Path, *, folder: Path, objects: int, api_hosts: str) -> Resting:
     log = folder / "operator.log"
     cluster = _Cluster.of(kubeconfig)
     api_server = _pid_of("kube-apiserver", said=str(urlsplit(cluster.server).port))
     telling = asyncio.create_task(_all_told(cluster, objects))
-    process = await _start(folder, kubeconfig=kubeconfig, log=log)
+    process = await _start(folder, kubeconfig=kubeconfig, log=log, api_hosts=api_hosts)
     try:
         began = await _said(log, '"leading"')
         server_before = cpu.of_process(api_server)
@@ -145,7 +146,7 @@ def _create_live(admin: Api, server: Server, template: Database, *, clerk: Start
         create_database(server.admin_url(), name, template=template.name)
         databases[_live(number)] = template.of(name).url("reconciler")
     for secret, key, value in (("clerk", "secret-key", API_KEY), *((n, "url", url) for n, url in databases.items())):
-        body = {"metadata": {"name": secret}, "stringData": {key: value}}
+        body = {"metadata": {"name": secret, "labels": {"nexus-auth.dev/readable": "true"}}, "stringData": {key: value}}
         admin.call("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", body)
     spec = {
         "apiUrl": clerk.url,
@@ -165,7 +166,7 @@ def _sync(name: str, *, secret: str, suspend: bool) -> dict[str, Any]:
     return {"apiVersion": VERSION, "kind": "ClerkSync", "metadata": {"name": name}, "spec": spec}
 
 
-async def _start(folder: Path, *, kubeconfig: Path, log: Path) -> asyncio.subprocess.Process:
+async def _start(folder: Path, *, kubeconfig: Path, log: Path, api_hosts: str) -> asyncio.subprocess.Process:
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -173,6 +174,7 @@ async def _start(folder: Path, *, kubeconfig: Path, log: Path) -> asyncio.subpro
         "NEXUS_AUTH_LEASE_NAMESPACE": NAMESPACE,
         "NEXUS_AUTH_HEALTH_PORT": "0",
         "NEXUS_AUTH_VERIFY_AFTER": "0",
+        "NEXUS_AUTH_API_HOSTS": api_hosts,
     }
     with log.open("wb") as file:
         return await asyncio.create_subprocess_exec(

@@ -38,6 +38,10 @@ class ClerkUnavailable(Exception):
     """No usable answer: unreachable, too slow, overloaded or broken. The same request may succeed later."""
 
 
+class ClerkUnreachable(ClerkUnavailable):
+    """Nothing answered: no connection, a broken one, or none in time."""
+
+
 class ClerkLimited(ClerkUnavailable):
     """Too many requests: everybody who shares the key must wait."""
 
@@ -130,9 +134,9 @@ class ClerkApi:
                 status, headers = response.status, response.headers
                 body = await _at_most(PAGE_BYTES, response.content)
         except TimeoutError:
-            raise ClerkUnavailable(f"no answer from {self.url} within {self._timeout:g} s") from None
+            raise ClerkUnreachable(f"no answer from {self.url} within {self._timeout:g} s") from None
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            raise ClerkUnavailable(f"{self.url} cannot be reached ({type(error).__name__})") from None
+            raise ClerkUnreachable(f"{self.url} cannot be reached ({type(error).__name__})") from None
         if status == 429:
             raise ClerkLimited(f"{url} answered 429", retry_after=_seconds(headers.get("Retry-After")))
         if status >= 500:

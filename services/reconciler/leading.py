@@ -16,12 +16,25 @@ from typing import Any, Literal
 
 import asyncpg
 
-from nexus_auth.clerk.api import Answer, ClerkApi, ClerkLimited, ClerkRefused, ClerkUnavailable, Params, instance_id_of
+from nexus_auth.clerk.api import (
+    Answer,
+    ClerkApi,
+    ClerkLimited,
+    ClerkRefused,
+    ClerkUnavailable,
+    ClerkUnreachable,
+    Params,
+    instance_id_of,
+)
+from nexus_auth.clerk.api_hosts import ApiHostRefused, ApiHosts
 from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.reconcile.engine import DatabaseRefused, Engine, InternalError, Result, SweepResult
 from nexus_auth.reconcile.requester import Requester
-from nexus_auth.store import comparison, instance, leadership, overview, runs
+from nexus_auth.store import comparison, held, instance, leadership, overview, runs
+from nexus_auth.store.address import AddressRefused
 from nexus_auth.store.budget import Budget
+from nexus_auth.store.certificate import TlsRefused
+from nexus_auth.store.failure import explain
 from nexus_auth.store.history import History, read_history, request_answered
 from nexus_auth.store.pool import UnsafeDatabase, open_pool, refuse_unsafe
 from nexus_auth.store.runs import Fenced, WaitingRun
@@ -46,13 +59,26 @@ About = Literal["connection", "database", "spec", "run"]
 
 
 class Trouble(Exception):
-    """Why a sync is not in step: `reason` in CamelCase, and a sentence that says what to do."""
+    """Why a sync is not in step: `reason` in CamelCase, and a sentence that says what to do.
 
-    def __init__(self, reason: str, message: str, *, about: About) -> None:
+    The sentence may be read by whoever reads a ClerkSync. `detail` is for the log alone: what a connection met, or
+    what a server said. In a status it would let an editor of manifests explore the operator's network.
+    """
+
+    def __init__(self, reason: str, message: str, *, about: About, detail: str = "") -> None:
         """The sentence is the exception's text."""
         super().__init__(message)
         self.reason = reason
+        self.detail = detail
         self.about: About = about
+
+
+INTERNAL_ERROR = "InternalError"
+"""Reason of a trouble that nobody expected."""
+
+
+class LeadLost(Fenced):
+    """This process no longer leads: it must begin nothing, and tell nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +101,12 @@ class Terms:
     keep_runs: timedelta = timedelta(days=90)
     """Runs and findings that ended longer ago are removed."""
     allow_fsync_off: bool = False
+    api_hosts: ApiHosts = field(default_factory=ApiHosts)
+    """Hosts that an API key may be sent to."""
     failpoint: Failpoint = nowhere
     may_go_on: Callable[[], None] = lambda: None
-    """Raises where this process leads no more: called before every request and every use of a connection."""
+    """Raises `LeadLost` where this process no longer leads: called before every request and every use of a
+    connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +155,8 @@ class Led:
     async def engine(self, clerk: ClerkApi) -> Engine:
         """Makes the database this instance's, if it is nobody's; answers the engine that runs within its budget."""
         async with self.pool.acquire() as connection:
-            held = await instance.holder_id(connection)
-            instance_id = self._of.instance_id or held or await clerk.instance_id()
+            holder_id = await instance.holder_id(connection)
+            instance_id = self._of.instance_id or holder_id or await clerk.instance_id()
             await instance.claim(connection, instance_id)
         budget = Budget(self.state_pool, instance_id=instance_id, share=self._of.share)
         await budget.open()
@@ -151,6 +180,8 @@ class Led:
             asked = await read_history(connection, sync=self.sync.name, kinds=todo.policy.kinds)
         result = await engine.run(todo.policy, mode=todo.mode)
         async with self.pool.acquire() as connection:
+            if not result.clerk_failed:
+                await held.beat(connection, ahead=self.sync.interval)
             if asked.requested_at is not None:
                 await request_answered(connection, requested_at=asked.requested_at)
             if todo.mode != "incremental":
@@ -214,6 +245,7 @@ async def opened(
     Raises `Trouble`, also for what is raised inside the context.
     """
     try:
+        terms.api_hosts.check(of.api_url)
         async with AsyncExitStack() as stack:
             led = Led(sync, of, access=access, terms=terms)
             led.pool = await _pool(stack, access.database_url, name=sync.name, terms=terms, size=CONNECTIONS)
@@ -227,7 +259,7 @@ async def opened(
                     led.state_place = await leadership.place(connection)
             yield led, await stack.enter_async_context(_clerk(of, access.secret_key, terms=terms))
     except Exception as error:
-        if isinstance(error, Trouble):
+        if isinstance(error, Trouble | LeadLost):
             raise
         raise trouble_of(error) from None
 
@@ -238,6 +270,7 @@ async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms)
     Raises `Trouble`.
     """
     try:
+        terms.api_hosts.check(of.api_url)
         async with AsyncExitStack() as stack:
             pool = await _state_pool(stack, access.state_database_url, name=of.name, terms=terms)
             async with pool.acquire() as connection:
@@ -257,7 +290,7 @@ async def instance_of_key(of: InstanceManifest, *, access: Access, terms: Terms)
                 )
             return found, place
     except Exception as error:
-        if isinstance(error, Trouble):
+        if isinstance(error, Trouble | LeadLost):
             raise
         raise trouble_of(error) from None
 
@@ -268,6 +301,11 @@ def trouble_of(error: Exception) -> Trouble:
         return error
     if isinstance(error, ClerkLimited):
         return Trouble("UpstreamRateLimited", f"{error}; the next try waits for it", about="connection")
+    if isinstance(error, ClerkUnreachable):
+        what = "Clerk cannot be reached at apiUrl: it is tried again (the log has the details)"
+        return Trouble("UpstreamUnavailable", what, about="connection", detail=str(error))
+    if isinstance(error, ApiHostRefused):
+        return Trouble("ApiHostRefused", str(error), about="connection")
     if isinstance(error, ClerkUnavailable):
         return Trouble("UpstreamUnavailable", str(error), about="connection")
     if isinstance(error, ClerkRefused):
@@ -287,13 +325,14 @@ def trouble_of(error: Exception) -> Trouble:
         return Trouble("Conflict", f"{error}: another process ran this sync; it is tried again", about="run")
     if isinstance(error, asyncpg.PostgresError):
         return _of_postgres(error)
-    if runs.is_away(error):
-        said = " ".join(str(error).split()) or type(error).__name__
-        return Trouble("DatabaseUnavailable", f"the database cannot be reached: {said}", about="database")
+    if isinstance(error, AddressRefused):
+        return Trouble("DatabaseUnavailable", f"the URL in the Secret cannot be used: {error}", about="database")
+    if isinstance(error, TlsRefused) or runs.is_away(error):
+        return _unreachable(error)
     if not isinstance(error, InternalError):  # the engine has logged its own
         logger.error("unexpected error", exc_info=error)
         error = InternalError(error)
-    return Trouble("InternalError", str(error), about="run")
+    return Trouble(INTERNAL_ERROR, str(error), about="run")
 
 
 def result_trouble(result: Result) -> Trouble | None:
@@ -313,18 +352,29 @@ def pause_after(failures: int) -> float:
     return pause * random.uniform(1.0, 1.1)  # noqa: S311 - spreads load, hides nothing
 
 
+def _unreachable(error: Exception) -> Trouble:
+    """One sentence for every way in which a connection fails: refused, timed out, no such host, no Postgres."""
+    what = "the database cannot be reached: check the URL in the Secret and the network (the log has the details)"
+    return Trouble("DatabaseUnavailable", what, about="database", detail=f"{type(error).__name__}: {error}")
+
+
 def _of_postgres(error: asyncpg.PostgresError) -> Trouble:
     state = error.sqlstate or ""
     said = " ".join(str(error).split())
     if state.startswith("28") or state == "42501":
-        what = f"{said}; check login and password in the Secret, and that it is a member of the reconciler's group"
-        return Trouble("DatabaseRefused", what, about="database")
-    if state in ("3F000", "42P01", "42883", "42703", "22023"):
-        return Trouble("SchemaOutdated", f"{said}; run the migrations (nexus-auth migrate)", about="database")
-    return Trouble("DatabaseUnavailable", f"the database: {said}", about="database")
+        what = "the database refuses the login: check user and password in the Secret, and that it is a member of the"
+        return Trouble("DatabaseRefused", f"{what} reconciler's group", about="database", detail=said)
+    if state.startswith(("08", "3D", "53", "57P")):  # no connection, no such database, full, shutting down
+        return _unreachable(error)
+    failure = explain(error)
+    reason = "SchemaOutdated" if failure.kind == "schema" else "DatabaseUnavailable"
+    return Trouble(reason, str(failure), about="database", detail=said)
 
 
 def _clerk(of: InstanceManifest, secret_key: str, *, terms: Terms) -> ClerkApi:
+    if not secret_key.startswith("sk_"):
+        what = f"key {of.secret_key.key} of Secret {of.secret_key.name} holds no API key (sk_…)"
+        raise Trouble("UpstreamUnauthorized", what, about="connection")
     try:
         clerk = _LeadersClerk(of.api_url, secret_key=secret_key, timeout=of.request_timeout)
     except ValueError:
@@ -342,17 +392,13 @@ async def _state_pool(stack: AsyncExitStack, url: str, *, name: str, terms: Term
 
 
 async def _pool(stack: AsyncExitStack, url: str, *, name: str, terms: Terms, size: int) -> Any:
-    try:
-        pool = await open_pool(
-            url,
-            role=terms.role_prefix + "reconciler",
-            application=f"nexus-auth reconciler {name}",
-            size=size,
-            before_use=terms.may_go_on,
-        )
-    except ValueError:
-        what = "the Secret holds no address of a Postgres database (postgres://…); is its password percent-encoded?"
-        raise Trouble("DatabaseUnavailable", what, about="database") from None
+    pool = await open_pool(
+        url,
+        role=terms.role_prefix + "reconciler",
+        application=f"nexus-auth reconciler {name}",
+        size=size,
+        before_use=terms.may_go_on,
+    )
     stack.push_async_callback(_close, pool)
     return pool
 

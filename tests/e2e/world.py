@@ -14,6 +14,7 @@ from devtools.clerk_emulator import Emulator, Settings
 from devtools.postgres import Database, create_database, create_logins, execute, temporary_server
 from tests.e2e.cluster import Cluster, until
 
+READABLE = {"nexus-auth.dev/readable": "true"}
 FAILPOINTS = "/tmp"
 """Where a test plants failpoints in an operator's pod."""
 RECONCILER, WEBHOOK, OWNER = "reconciler-database", "webhook-database", "owner-database"
@@ -41,7 +42,7 @@ class World:
         """Creates or changes a Secret; a dash in a key is written as two underscores."""
         content = {key.replace("__", "-"): base64.b64encode(value.encode()).decode() for key, value in data.items()}
         await self.cluster.apply(
-            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": content},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": READABLE}, "data": content},
             namespace=self.namespace,
         )
 
@@ -107,6 +108,7 @@ class World:
                 "lanes": 1,
             },
             "operator": {
+                "apiHosts": [self.clerk.api_url],
                 "leaseSeconds": 6,
                 "lookSeconds": 2,
                 "verifyAfterSeconds": 1,

@@ -111,12 +111,12 @@ async def test_the_key_says_whose_it_is_before_a_claim(database: Database, nexus
         assert f"CLERK_SECRET_KEY belongs to {settings.instance_id}, not to ins_other" in ran.err
         wrong = {**asks, "CLERK_SECRET_KEY": "sk_test_wrong"}
         ran = await asyncio.to_thread(nexus_auth, "instance", "claim", settings.instance_id, **wrong)
-        assert ran.code == 1
+        assert ran.code == 4
         assert "check CLERK_SECRET_KEY" in ran.err
         ran = await asyncio.to_thread(nexus_auth, "instance", "claim", settings.instance_id, **asks)
         assert ran.code == 0
     ran = await asyncio.to_thread(nexus_auth, "instance", "claim", "ins_other", "--yes", **asks)
-    assert ran.code == 1
+    assert ran.code == 4
     assert "cannot be reached" in ran.err
     ran = await asyncio.to_thread(nexus_auth, "instance", "claim", "ins_other", "--yes", "--no-check", **asks)
     assert ran.code == 0

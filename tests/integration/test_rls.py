@@ -78,6 +78,16 @@ async def test_a_user_sees_their_row_their_organizations_and_the_members_of_thes
     assert await everything(store, Seen.user("user_x", **more)) == NOTHING
 
 
+@pytest.mark.parametrize("more", [{}, V1, V2])
+async def test_a_pending_session_is_signed_out(store: Store, more: dict[str, Any]) -> None:
+    helpers = "select array[clerk.current_user_id(), clerk.current_org_id(), clerk.current_org_role()]"
+    pending = Seen.user("user_a", sts="pending", **more)
+    assert await everything(store, pending) == NOTHING
+    assert await store.seen(pending, helpers) == [[None, None, None]]
+    for active in ("active", None):
+        assert await everything(store, Seen.user("user_a", sts=active, **more)) == OF_A
+
+
 async def test_an_active_organization_in_the_token_makes_nobody_a_member(store: Store) -> None:
     for claims in ({"org_id": "org_b"}, {"o": {"id": "org_b", "rol": "admin"}}):
         assert await everything(store, Seen.user("user_a", **claims)) == OF_A

@@ -11,7 +11,7 @@ from nexus_auth.store.migrations import SQL_DIR
 OURS = "('clerk'::regnamespace, 'clerk_private'::regnamespace)"
 
 ENTRIES = """
-    'ingest', 'replay', 'bury', 'held_due', 'answer_held', 'settle_held', 'clear_secret', 'forget',
+    'ingest', 'replay', 'bury', 'verifier_seen', 'held_due', 'answer_held', 'settle_held', 'clear_secret', 'forget',
     'fence', 'repair', 'undo_edits', 'set_guard', 'weigh_deletions', 'bury_verified', 'revive', 'lower_version',
     'held', 'unadopted', 'edited', 'differing', 'open_budget', 'take_budget', 'pause_budget'"""
 """Functions through which the services write; each is granted to those that need it (privileges.txt)."""

@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from nexus_auth.tasks import Supervisor
+from services.reconciler.leading import LeadLost
 from services.reconciler.operator.cluster import Changed, Cluster, Gone, Unreachable
-from services.reconciler.operator.lease import LeadLost, Lease
+from services.reconciler.operator.lease import Lease
 
 SECONDS = 15.0
 LEADS_FOR = SECONDS * 2 / 3
@@ -171,7 +174,7 @@ async def test_the_duration_that_counts_is_the_holders(records: Records, clock: 
 
 async def test_a_lease_that_was_given_up_is_taken_at_once(records: Records, clock: Clock) -> None:
     other = candidate(records, clock, "other")
-    async with other.held():
+    async with other.held(Supervisor(CollectorRegistry())):
         pass
     assert records.record.spec.holder_identity == ""
     assert await candidate(records, clock).attempt()
@@ -195,7 +198,7 @@ async def test_a_former_holder_whose_lease_was_taken_leads_no_more(records: Reco
 
 async def test_an_end_leaves_anothers_lease_alone(records: Records, clock: Clock) -> None:
     lease = candidate(records, clock)
-    async with lease.held():
+    async with lease.held(Supervisor(CollectorRegistry())):
         records.record.spec.holder_identity = "other"
         records.touch()
     assert records.record.spec.holder_identity == "other"

@@ -1,4 +1,5 @@
-"""A ClerkSync's status after each kind of visit: every trouble with its conditions, and that it goes with its cause."""
+"""A ClerkSync's status after each kind of reconcile: every trouble with its conditions, and that it goes with its
+cause."""
 
 import copy
 from dataclasses import replace
@@ -8,16 +9,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from nexus_auth.clerk.api import ClerkLimited, ClerkRefused, ClerkUnavailable
+from nexus_auth.clerk.api import ClerkLimited, ClerkRefused, ClerkUnavailable, ClerkUnreachable
+from nexus_auth.clerk.api_hosts import ApiHostRefused
 from nexus_auth.reconcile.engine import Result
 from nexus_auth.store.instance import WrongInstance
 from nexus_auth.store.pool import UnsafeDatabase
 from nexus_auth.store.schema import SchemaOutdated
-from services.reconciler.leading import About, Drift, Facts, Trouble, trouble_of
+from services.reconciler.leading import About, Drift, Facts, Trouble, internal_error, trouble_of
 from services.reconciler.manifests import ManifestReader, SyncManifest
 from services.reconciler.operator import instance_status, status
 from services.reconciler.operator.conditions import find
-from services.reconciler.operator.status import Outcome, Ran
+from services.reconciler.operator.status import FinishedRun, Outcome
 
 T0 = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LATER = T0 + timedelta(minutes=5)
@@ -37,9 +39,9 @@ def sync(**spec: Any) -> SyncManifest:
     return manifest
 
 
-def ran(number: int = 1, *, mode: Any = "full", **of: Any) -> Ran:
+def ran(number: int = 1, *, mode: Any = "full", **of: Any) -> FinishedRun:
     result = replace(Result(number, "completed", None, requests=3), **of)
-    return Ran(result, mode, "first sweep", KINDS, T0, T0)
+    return FinishedRun(result, mode, "first sweep", KINDS, T0, T0)
 
 
 def good(number: int = 1, **of: Any) -> Outcome:
@@ -63,18 +65,20 @@ def said(of: dict[str, Any], type_: str = "Ready") -> tuple[str, str] | None:
     [
         (ClerkLimited("u answered 429", retry_after=3.0), "UpstreamRateLimited", "connection", "waits for it"),
         (ClerkUnavailable("u answered 503"), "UpstreamUnavailable", "connection", "u answered 503"),
+        (ClerkUnreachable("no answer"), "UpstreamUnavailable", "connection", "cannot be reached"),
+        (ApiHostRefused("not that host"), "ApiHostRefused", "connection", "not that host"),
         (ClerkRefused("u answered 401; bad", status=401), "UpstreamUnauthorized", "connection", "valid API key"),
         (ClerkRefused("u answered 404", status=404), "UpstreamUnavailable", "connection", "is apiUrl right?"),
         (WrongInstance("it is ins_b's"), "WrongInstance", "connection", "it is ins_b's"),
         (UnsafeDatabase("a superuser"), "DatabaseRefused", "database", "a superuser"),
         (SchemaOutdated("run the migrations"), "SchemaOutdated", "database", "run the migrations"),
-        (asyncpg.InvalidPasswordError("no"), "DatabaseRefused", "database", "check login and password"),
+        (asyncpg.InvalidPasswordError("no"), "DatabaseRefused", "database", "check user and password"),
         (asyncpg.InsufficientPrivilegeError("no"), "DatabaseRefused", "database", "member of the reconciler's group"),
         (asyncpg.UndefinedTableError("none"), "SchemaOutdated", "database", "nexus-auth migrate"),
-        (asyncpg.TooManyConnectionsError("full"), "DatabaseUnavailable", "database", "the database: full"),
-        (asyncpg.InterfaceError("closed"), "DatabaseUnavailable", "database", "cannot be reached: closed"),
-        (ConnectionRefusedError("refused"), "DatabaseUnavailable", "database", "cannot be reached: refused"),
-        (TimeoutError(), "DatabaseUnavailable", "database", "cannot be reached: TimeoutError"),
+        (asyncpg.TooManyConnectionsError("full"), "DatabaseUnavailable", "database", "cannot be reached"),
+        (asyncpg.InterfaceError("closed"), "DatabaseUnavailable", "database", "cannot be reached"),
+        (ConnectionRefusedError("refused"), "DatabaseUnavailable", "database", "cannot be reached"),
+        (TimeoutError(), "DatabaseUnavailable", "database", "cannot be reached"),
     ],
 )
 def test_what_an_error_means(error: Exception, reason: str, about: str, sentence: str) -> None:
@@ -82,6 +86,40 @@ def test_what_an_error_means(error: Exception, reason: str, about: str, sentence
     assert isinstance(trouble, Trouble)
     assert (trouble.reason, trouble.about) == (reason, about)
     assert sentence in str(trouble)
+
+
+def test_every_way_in_which_a_connection_fails_reads_the_same_in_a_status() -> None:
+    """Else whoever may write a Secret and a ClerkSync could scan ports with the operator."""
+    errors = [
+        ConnectionRefusedError(111, "Connect call failed ('10.0.0.7', 22)"),
+        TimeoutError(),
+        OSError(113, "No route to host"),
+        asyncpg.InterfaceError("unexpected SSL reply b'S'"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        asyncpg.InvalidCatalogNameError('database "x" does not exist'),
+        asyncpg.TooManyConnectionsError("full"),
+        asyncpg.CannotConnectNowError("starting up"),
+    ]
+    troubles = [trouble_of(error) for error in errors]
+    assert len({(str(trouble), trouble.reason) for trouble in troubles if isinstance(trouble, Trouble)}) == 1
+    for error, trouble in zip(errors, troubles, strict=True):
+        assert isinstance(trouble, Trouble)
+        assert str(error) in trouble.detail
+
+
+def test_what_a_server_says_to_a_login_is_for_the_log() -> None:
+    said = 'no pg_hba.conf entry for host "10.0.0.9", user "x", database "y", no encryption'
+    trouble = trouble_of(asyncpg.InvalidAuthorizationSpecificationError(said))
+    assert isinstance(trouble, Trouble)
+    assert "10.0.0.9" not in str(trouble)
+    assert trouble.detail == said
+
+
+def test_of_an_unexpected_error_a_status_tells_the_type_alone() -> None:
+    trouble = internal_error(KeyError("sk_live_secret"))
+    assert (trouble.reason, trouble.about) == ("InternalError", "run")
+    assert "KeyError" in str(trouble)
+    assert "sk_live_secret" not in str(trouble)
 
 
 def test_a_bug_is_no_trouble() -> None:

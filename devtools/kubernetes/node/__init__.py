@@ -6,5 +6,6 @@ logs. What it does not do is isolate: a pod is a process of yours with an addres
 trying things; `make e2e` proves the chart on a real node.
 """
 
-CLERK = "https://api.clerk.com"
+CLERK_HOST = "api.clerk.com"
+CLERK = f"https://{CLERK_HOST}"
 """For this, the emulator stands in."""

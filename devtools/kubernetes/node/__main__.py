@@ -17,7 +17,7 @@ import yaml
 
 from devtools.kubernetes.api import ApiError
 from devtools.kubernetes.cluster import Cluster
-from devtools.kubernetes.node import CLERK
+from devtools.kubernetes.node import CLERK, CLERK_HOST
 from devtools.kubernetes.node.container import now, port_number
 from devtools.kubernetes.node.front import Front
 from devtools.kubernetes.node.logs import LogServer
@@ -148,7 +148,7 @@ class Node:
                 path, token=token, namespace=namespace
             ),
             resolve=self._resolve,
-            stand_ins={CLERK: self._clerk},
+            stand_ins={CLERK: self._clerk, CLERK_HOST: self._clerk.partition("://")[2]},
         )
         self._pods[uid].start()
 

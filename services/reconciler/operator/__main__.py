@@ -1,4 +1,4 @@
-"""Runs the operator: `python -m services.reconciler.operator`. The only place where its rooms are put together."""
+"""Runs the operator: `python -m services.reconciler.operator`. The only place that wires its parts together."""
 
 import asyncio
 import logging
@@ -7,15 +7,17 @@ import secrets
 import signal
 import socket
 import sys
-from importlib.metadata import version
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from nexus_auth import failpoints
+from nexus_auth import failpoints, signals
+from nexus_auth.clerk.api_hosts import ApiHosts
+from nexus_auth.tasks import Supervisor
 from nexus_auth.telemetry import logs
 from nexus_auth.telemetry.health import health_application
+from nexus_auth.telemetry.http import QuietRunner
+from nexus_auth.telemetry.metrics import new_registry
 from services.reconciler.leading import Terms
 from services.reconciler.operator import access
 from services.reconciler.operator.cluster import Cluster
@@ -23,28 +25,29 @@ from services.reconciler.operator.lease import AnotherRelease, Lease
 from services.reconciler.operator.metrics import OperatorMetrics
 from services.reconciler.operator.scheduler import Scheduler
 from services.reconciler.operator.settings import OperatorSettings
-from services.reconciler.operator.watch import Seen, Watch
+from services.reconciler.operator.watch import Watch
 
 logger = logging.getLogger("services.reconciler.operator")
 
 EXIT_CONFIGURATION = 78
 SWITCH_SECONDS = 0.0005
-"""A thread that wants to run waits so long for one that computes. With Python's 5 ms, every request of ours would wait
-that long, several times, while kopf works through a listing."""
+"""How long a thread that wants to run waits for one that computes. With Python's default of 5 ms, each of our requests
+would wait that long several times while kopf works through a listing."""
 
 
 class NotConfigured(Exception):
-    """What is missing."""
+    """A setting is missing; the text says which."""
 
 
 class Operator:
-    """One process: a candidate, and while it leads, a scheduler and a watch."""
+    """One process: a candidate for the Lease. While it leads, it runs a scheduler and a watch."""
 
     def __init__(self, settings: OperatorSettings) -> None:
         """Asks nothing yet."""
         self._settings = settings
-        self._registry = CollectorRegistry()
-        self._metrics = OperatorMetrics(self._registry, version=version("nexus-auth"))
+        self._registry = new_registry(service="operator")
+        self._metrics = OperatorMetrics(self._registry)
+        self._supervisor = Supervisor(self._registry)
         self._stop = asyncio.Event()
         self._identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
         self._scheduler: Scheduler | None = None
@@ -58,7 +61,7 @@ class Operator:
         namespace = settings.lease_namespace or access.own_namespace()
         if namespace is None:
             raise NotConfigured("NEXUS_AUTH_LEASE_NAMESPACE is not set, and this is no pod")
-        health = web.AppRunner(health_application(registry=self._registry, not_ready=self._not_ready), access_log=None)
+        health = QuietRunner(health_application(registry=self._registry, not_ready=self._not_ready))
         await health.setup()
         await web.TCPSite(health, settings.health_host, settings.health_port).start()
         logger.info("listening", extra={"health_port": health.addresses[0][1]})
@@ -74,16 +77,17 @@ class Operator:
             )
             await self._campaign(cluster, lease)
         finally:
+            await self._supervisor.close()
             await cluster.close()
             await health.cleanup()
         return 0
 
     async def _campaign(self, cluster: Cluster, lease: Lease) -> None:
-        """Leads again and again, until this process should end."""
-        stopping = asyncio.create_task(self._stop.wait())
+        """Waits for the Lease and leads, again and again, until the process should stop."""
+        stopping = asyncio.create_task(self._stop.wait(), name="stop signal")
         try:
             while not self._stop.is_set():
-                term = asyncio.create_task(self._one_term(cluster, lease))
+                term = asyncio.create_task(self._one_term(cluster, lease), name="term")
                 await asyncio.wait({term, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not term.done():
                     term.cancel()
@@ -96,7 +100,7 @@ class Operator:
             stopping.cancel()
 
     async def _one_term(self, cluster: Cluster, lease: Lease) -> None:
-        async with lease.held() as lost:
+        async with lease.held(self._supervisor) as lost:
             self._metrics.leader.set(1)
             logger.info("leading", extra={"identity": self._identity})
             try:
@@ -106,29 +110,24 @@ class Operator:
                 self._scheduler = None
 
     async def _lead(self, cluster: Cluster, lease: Lease, lost: asyncio.Event) -> None:
-        loop = asyncio.get_running_loop()
-
-        def tell(seen: Seen) -> None:
-            loop.call_soon_threadsafe(scheduler.put, seen)
-
-        def failed() -> None:
-            loop.call_soon_threadsafe(scheduler.relist)
-
-        watch = Watch(namespaces=cluster.namespaces, tell=tell, failed=failed, metrics=self._metrics)
-        scheduler = self._scheduler = self._new_scheduler(cluster, lease, watch)
-        running = asyncio.create_task(scheduler.run())
-        losing = asyncio.create_task(lost.wait())
-        watch.start()
+        """Until the Lease is lost. The supervisor starts the scheduler and the watch again, should one of them end."""
+        scheduler = self._scheduler = self._new_scheduler(cluster, lease)
+        watch = Watch(
+            namespaces=cluster.namespaces,
+            with_secrets=not self._settings.secret_names,
+            on_event=scheduler.put,
+            on_failure=scheduler.relist,
+            metrics=self._metrics,
+        )
+        scheduler.restart_watch = watch.restart
+        self._supervisor.keep("scheduler", scheduler.run)
+        self._supervisor.keep("watch", watch.run)
         try:
-            await asyncio.wait({running, losing}, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                running.result()
+            await lost.wait()
         finally:
-            losing.cancel()
-            running.cancel()
-            await asyncio.gather(running, watch.stop(), return_exceptions=True)
+            await asyncio.gather(self._supervisor.end("scheduler"), self._supervisor.end("watch"))
 
-    def _new_scheduler(self, cluster: Cluster, lease: Lease, watch: Watch) -> Scheduler:
+    def _new_scheduler(self, cluster: Cluster, lease: Lease) -> Scheduler:
         settings = self._settings
         folder = settings.failpoints_dir
         terms = Terms(
@@ -136,6 +135,7 @@ class Operator:
             role_prefix=settings.role_prefix,
             verify_after=settings.verify_after,
             allow_fsync_off=settings.allow_fsync_off,
+            api_hosts=ApiHosts.parse(settings.api_hosts),
             failpoint=failpoints.in_folder(folder) if folder is not None else failpoints.nowhere,
             may_go_on=lease.check,
         )
@@ -148,16 +148,17 @@ class Operator:
             concurrency=settings.concurrency,
             look_seconds=settings.look_seconds,
             relist_seconds=settings.relist_seconds,
-            watch_is_deaf=watch.restart,
+            secrets_are_watched=not settings.secret_names,
         )
 
     def _not_ready(self) -> str | None:
-        """A candidate that waits for its turn is ready: it is all that it can be."""
-        return self._scheduler.complaint if self._scheduler is not None else None
+        """Why the process is not ready. A candidate that waits for the Lease is ready."""
+        return self._scheduler.list_error if self._scheduler is not None else None
 
 
 def main() -> int:
-    """Reads the environment and runs; exit code 78 means that the configuration is wrong."""
+    """Reads the environment and runs. Exit code 78: the configuration is wrong, and starting again will not help."""
+    signals.take_over()
     try:
         settings = OperatorSettings.model_validate({})
     except ValidationError as error:

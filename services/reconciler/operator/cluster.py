@@ -1,7 +1,7 @@
 """The API server, as little of it as an operator needs: custom resources and their status, Secrets, Events, Leases.
 
-Every call has a deadline. What the server answers becomes one of three errors: somebody changed it meanwhile, it is
-gone, or it cannot be reached.
+Every call has a deadline. A refusal becomes one of four errors: somebody else changed the object, it does not exist,
+our role forbids it, or the server cannot be reached.
 """
 
 import asyncio
@@ -30,24 +30,28 @@ INSTANCES = "clerkinstances"
 SYNCS = "clerksyncs"
 KINDS = {INSTANCES: "ClerkInstance", SYNCS: "ClerkSync"}
 
+READABLE = f"{GROUP}/readable"
+READABLE_SELECTOR = f"{READABLE}=true"
+"""The label by which a Secret consents to be read. No other Secret's content reaches this process."""
+
 REQUEST_SECONDS = 10.0
 PAGE = 100
-"""Objects of one answer: with all of them at once, more memory is taken than is ever needed again."""
+"""Objects per list request. One request for all of them would need memory that is never needed again."""
 
 Object = dict[str, Any]
 T = TypeVar("T")
 
 
 class Changed(Exception):
-    """Somebody else wrote it since we read it."""
+    """Somebody else changed the object after we read it."""
 
 
 class Gone(Exception):
-    """It is not there, or its kind is not."""
+    """The object, or its kind, does not exist."""
 
 
 class Forbidden(Exception):
-    """Our roles do not allow it."""
+    """Our role does not allow the request."""
 
 
 class Unreachable(Exception):
@@ -56,21 +60,21 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A Secret's content; in no repr."""
+    """A Secret's content. Its repr shows none of it."""
 
     resource_version: str
     data: Mapping[str, bytes]
 
     def __repr__(self) -> str:
-        """Its version, and nothing that it holds."""
+        """The version only."""
         return f"Secret({self.resource_version!r})"
 
 
 class Cluster:
-    """One client; usable as an asynchronous context manager."""
+    """One client of the API server."""
 
     def __init__(self, settings: Configuration, *, namespaces: tuple[str, ...], metrics: OperatorMetrics) -> None:
-        """`namespaces`: those that are watched; empty: all."""
+        """`namespaces` are those that are watched; empty means all."""
         self._settings = settings
         self._client = ApiClient(settings)
         self._objects = CustomObjectsApi(self._client)
@@ -84,7 +88,7 @@ class Cluster:
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def objects(self, plural: str) -> list[Object]:
-        """All objects of a kind in the watched namespaces. Raises `Gone` where the kind is not there."""
+        """All objects of a kind in the watched namespaces. Raises `Gone` where the kind does not exist."""
         found: list[Object] = []
         for namespace in self.namespaces or (None,):
             after: str | None = None
@@ -116,7 +120,7 @@ class Cluster:
         return _small(found)
 
     async def replace_status(self, plural: str, body: Object) -> Object:
-        """Writes an object's status, if it is still the one that was read. Raises `Changed`, `Gone`."""
+        """Writes an object's status under its resourceVersion. Raises `Changed`, `Gone`."""
         at = body["metadata"]
         found: Any = await self._call(
             "replace",
@@ -127,11 +131,20 @@ class Cluster:
         return _small(found)
 
     async def secret(self, namespace: str, name: str) -> Secret | None:
-        """A Secret's content; None where there is none."""
-        try:
-            found: Any = await self._call("get", lambda: self._core.read_namespaced_secret(name, namespace, **_T))
-        except Gone:
+        """A Secret's content; None where no Secret of that name carries the label.
+
+        The server selects by label, so that the content of a Secret without it is never sent. A list of one name needs
+        no more than a rule with `resourceNames` allows.
+        """
+        listed: Any = await self._call(
+            "list",
+            lambda: self._core.list_namespaced_secret(
+                namespace, field_selector=f"metadata.name={name}", label_selector=READABLE_SELECTOR, limit=1, **_T
+            ),
+        )
+        if not listed.items:
             return None
+        found = listed.items[0]
         data: dict[str, bytes] = {}
         for key, value in (found.data or {}).items():
             try:
@@ -141,11 +154,11 @@ class Cluster:
         return Secret(found.metadata.resource_version, data)
 
     async def create_event(self, namespace: str, body: Any) -> None:
-        """Raises `Changed` where an Event of that name is there."""
+        """Raises `Changed` where an Event of that name exists."""
         await self._call("create", lambda: self._core.create_namespaced_event(namespace, body, **_T))
 
     async def patch_event(self, namespace: str, name: str, body: Object) -> int:
-        """Merges into an Event; answers its count."""
+        """Merges a change into an Event; returns its count."""
         found = await self._call(
             "patch",
             lambda: self._core.patch_namespaced_event(
@@ -159,11 +172,11 @@ class Cluster:
         return await self._call("get", lambda: self._leases.read_namespaced_lease(name, namespace, **_T))
 
     async def create_lease(self, namespace: str, body: Any) -> Any:
-        """Raises `Changed` where it is there already."""
+        """Raises `Changed` where it exists."""
         return await self._call("create", lambda: self._leases.create_namespaced_lease(namespace, body, **_T))
 
     async def replace_lease(self, namespace: str, name: str, body: Any) -> Any:
-        """Raises `Changed` where somebody else wrote it."""
+        """Raises `Changed` where somebody else wrote it first."""
         return await self._call("replace", lambda: self._leases.replace_namespaced_lease(name, namespace, body, **_T))
 
     async def leases(self, *, namespace: str | None, label: str) -> list[Any]:
@@ -209,7 +222,7 @@ def _meaning(error: ApiException) -> Exception:
 
 
 def _small(body: Any) -> Object:
-    """Without what nobody here reads and what is most of an object's bytes."""
+    """The object without managed fields, owners and foreign annotations: most of its bytes, and never read here."""
     kept: Object = dict(body)
     kept["metadata"] = {
         key: value for key, value in body["metadata"].items() if key not in ("managedFields", "ownerReferences")

@@ -1,4 +1,4 @@
-"""Conditions as Kubernetes' conventions have them: a list keyed by type, whose moment moves only with the status."""
+"""Conditions by Kubernetes' conventions: a list keyed by type; lastTransitionTime changes only with the status."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,12 +10,12 @@ LONGEST = 1_000
 
 
 def moment(at: datetime) -> str:
-    """As the API server writes it: whole seconds, UTC."""
+    """A time as the API server writes it: whole seconds, UTC."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def find(conditions: Sequence[dict[str, Any]], type_: str) -> dict[str, Any] | None:
-    """The condition of a type, if it is there."""
+    """The condition of a type; None where there is none."""
     return next((condition for condition in conditions if condition.get("type") == type_), None)
 
 
@@ -29,7 +29,7 @@ def put(
     generation: int,
     now: datetime,
 ) -> None:
-    """Sets a condition in place."""
+    """Sets a condition in the list."""
     said = " ".join(message.split())
     fresh = {
         "type": type_,
@@ -50,5 +50,5 @@ def put(
 
 
 def drop(conditions: list[dict[str, Any]], type_: str) -> None:
-    """Takes a condition away: one that is abnormal where it is there at all."""
+    """Removes a condition that exists only while something is wrong or going on."""
     conditions[:] = [condition for condition in conditions if condition.get("type") != type_]

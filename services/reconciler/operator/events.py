@@ -1,4 +1,4 @@
-"""Events of Kubernetes: one for each thing that is worth a line in `kubectl describe`; repeats raise its count."""
+"""Kubernetes Events: one for each change that `kubectl describe` should show. A repeated one raises its count."""
 
 import hashlib
 import logging
@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from services.reconciler.manifests import GROUP
+from services.reconciler.operator.cache import TrackedObject
 from services.reconciler.operator.cluster import KINDS, VERSION, Changed, Cluster, Forbidden, Gone, Unreachable
 from services.reconciler.operator.conditions import moment
-from services.reconciler.operator.standing import Standing
 
 COMPONENT = "nexus-auth-operator"
 LONGEST = 1_000
@@ -17,15 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 class Events:
-    """Posts them; one that cannot be posted is logged and forgotten."""
+    """Posts Events. One that cannot be posted is logged and dropped."""
 
     def __init__(self, cluster: Cluster, *, identity: str) -> None:
         """`identity` names this process."""
         self._cluster = cluster
         self._identity = identity
 
-    async def post(self, of: Standing, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None:
-        """The same reason and sentence about the same object is the same Event, with a higher count."""
+    async def post(self, of: TrackedObject, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None:
+        """Posts an Event. The same reason and sentence about the same object raise the count of the Event that
+        exists."""
         said = " ".join(message.split())[:LONGEST]
         now = moment(datetime.now(UTC))
         mark = hashlib.sha256(f"{of.uid} {kind} {reason} {said}".encode()).hexdigest()[:16]

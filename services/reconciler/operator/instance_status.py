@@ -1,4 +1,4 @@
-"""What a ClerkInstance's status says after a visit: a pure function of what it said and of what was met."""
+"""The status of a ClerkInstance after a reconcile: a pure function of the former status and of what happened."""
 
 import copy
 from datetime import datetime
@@ -12,7 +12,7 @@ from services.reconciler.operator.status import STALLED, Status
 
 
 def initial(status: Status, *, generation: int, now: datetime) -> Status:
-    """The first visit: conditions are there, also for those who wait for them."""
+    """Adds the conditions that are missing, as Unknown: `kubectl wait` needs them to exist."""
     fresh = copy.deepcopy(status)
     conditions = fresh.setdefault("conditions", [])
     for type_ in ("Ready", "ConnectionReady", "DatabaseReady"):
@@ -22,7 +22,7 @@ def initial(status: Status, *, generation: int, now: datetime) -> Status:
                 type_,
                 "Unknown",
                 reason="Pending",
-                message="not looked at yet",
+                message="not reconciled yet",
                 generation=generation,
                 now=now,
             )
@@ -40,7 +40,7 @@ def after(
     generation: int,
     now: datetime,
 ) -> Status:
-    """The status after a visit."""
+    """The status after a reconcile."""
     fresh = initial(status, generation=generation, now=now)
     conditions = fresh["conditions"]
     if instance_id is not None:
@@ -52,7 +52,7 @@ def after(
     fresh["syncs"] = syncs
     _reached(conditions, trouble=trouble, generation=generation, now=now)
     if trouble is None:
-        reason, text = "Connected", "key and state database are good"
+        reason, text = "Connected", "API key and state database work"
     else:
         reason, text = trouble.reason, str(trouble)
     ready: State = "True" if trouble is None else "False"
@@ -65,11 +65,11 @@ def after(
 
 
 def _reached(conditions: list[dict[str, Any]], *, trouble: Trouble | None, generation: int, now: datetime) -> None:
-    """What a visit did not come to stays as it was: the database is asked before Clerk is."""
+    """What the reconcile did not reach stays as it was. The database is asked before Clerk is."""
     about = trouble.about if trouble is not None else None
     asked_clerk = about is None
     asked_database = asked_clerk or (
-        about == "connection" and trouble is not None and trouble.reason != "SecretMissing"
+        about == "connection" and trouble is not None and trouble.reason not in ("SecretMissing", "ApiHostRefused")
     )
     for type_, mine, reached in (
         ("ConnectionReady", "connection", asked_clerk),

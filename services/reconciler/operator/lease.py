@@ -1,9 +1,9 @@
-"""Who leads: a Lease of our own on the official client, whose elector is broken and knows no end but the process's.
+"""Leader election by a Lease, on the official client. The client's own elector cannot be ended without the process.
 
-A holder trusts only its own monotonic clock: it leads until the moment that its last renewal began plus two thirds of
-the Lease's duration, whatever anybody's wall clock says. A candidate waits until the record has stood unchanged for a
-whole duration by its own. So the former leader has stopped before the next one begins, unless it was frozen in between:
-then the epoch of its run fences it.
+A leader trusts its own monotonic clock alone. It leads until two thirds of the Lease's duration have passed since its
+last renewal began. A candidate waits until the record has not changed for a whole duration by its own clock. So the
+former leader has stopped before the next one begins. A leader that was frozen in between is fenced by the epoch of
+its run.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from typing import Any
 
 from kubernetes.aio.client import V1Lease, V1LeaseSpec, V1ObjectMeta
 
+from nexus_auth.tasks import Supervisor
+from services.reconciler.leading import LeadLost
 from services.reconciler.manifests import GROUP
 from services.reconciler.operator.cluster import Changed, Cluster, Forbidden, Gone, Unreachable
 
@@ -23,20 +25,18 @@ LABEL = f"{GROUP}/operator"
 CLASS = f"{GROUP}/controller-class"
 WATCHES = f"{GROUP}/watch-namespaces"
 RELEASE_SECONDS = 1.5
+RENEWAL = "lease renewal"
+"""Name of the task that renews it."""
 
 logger = logging.getLogger(__name__)
 
 
-class LeadLost(Exception):
-    """This process leads no more: nothing may be begun."""
-
-
 class AnotherRelease(Exception):
-    """Another release looks after the same objects."""
+    """Another release reconciles the same objects."""
 
 
 class Lease:
-    """One candidate. `identity` tells it from every other one."""
+    """One candidate. `identity` is unique to it."""
 
     def __init__(
         self,
@@ -72,10 +72,11 @@ class Lease:
             raise LeadLost("the Lease is lost")
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[asyncio.Event]:
-        """Waits until this process leads; the event says that it does no more. Gives the Lease up at the end.
+    async def held(self, supervisor: Supervisor) -> AsyncIterator[asyncio.Event]:
+        """Waits until this process leads. The event is set when it no longer does. Gives the Lease up at the end.
 
-        Raises `AnotherRelease` where the objects that we watch are looked after already.
+        `supervisor` keeps the task that renews it. Raises `AnotherRelease` where another release reconciles the same
+        objects.
         """
         while True:
             if await self.attempt():
@@ -83,15 +84,15 @@ class Lease:
             await asyncio.sleep(self._seconds / 5)
         await self._refuse_another_release()
         lost = asyncio.Event()
-        renewing = asyncio.create_task(self._renew(lost))
+        supervisor.keep(RENEWAL, lambda: self._renew(lost), first_pause=self._seconds / 10)
         try:
             yield lost
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            await supervisor.end(RENEWAL)
             await self._release()
 
     async def _renew(self, lost: asyncio.Event) -> None:
+        """Renews until the Lease is lost, and says so once; then waits for its end."""
         while self.leads:
             await asyncio.sleep(min(self._seconds / 5, max(0.0, self._until - self._now())))
             if not self.leads:
@@ -103,15 +104,16 @@ class Lease:
                 break
         logger.error("lease lost", extra={"lease": f"{self._namespace}/{self._name}"})
         lost.set()
+        await asyncio.Event().wait()
 
     async def attempt(self) -> bool:
-        """One attempt to take or renew it; answers whether this process leads now."""
+        """Tries once to take or renew the Lease; returns whether this process leads now."""
         began = self._now()
         try:
             if await self._write():
                 self._until = began + self._seconds * 2 / 3
         except Changed:
-            pass  # somebody was faster; the next attempt reads what they wrote
+            pass  # another candidate wrote first; the next attempt reads its record
         except (Unreachable, Forbidden, Gone) as error:
             logger.warning("lease not renewed", extra={"why": f"{type(error).__name__}: {error}"})
         return self.leads
@@ -136,7 +138,7 @@ class Lease:
         return True
 
     def _stood_still(self, found: Any) -> bool:
-        """Whether nobody has written the record for the time that its holder asked for, by our own clock."""
+        """Whether the record has not changed for its whole duration, by our own clock."""
         if self._record is None or self._record.metadata.resource_version != found.metadata.resource_version:
             self._record, self._record_since = found, self._now()
         return self._now() - self._record_since > (found.spec.lease_duration_seconds or self._seconds)
@@ -160,7 +162,7 @@ class Lease:
         )
 
     async def _release(self) -> None:
-        """Empties the holder, so that the next one need not wait."""
+        """Empties the holder, so that the next leader need not wait."""
         if not self.leads:
             return
         self._until = 0.0
@@ -183,11 +185,11 @@ class Lease:
             return
         mine = next((o for o in others if self._is_mine(o)), None)
         for other in others:
-            if not self._is_mine(other) and self._rivals(other) and (mine is None or _age(other) < _age(mine)):
+            if not self._is_mine(other) and self._conflicts(other) and (mine is None or _age(other) < _age(mine)):
                 await self._release()
                 at = other.metadata
                 raise AnotherRelease(
-                    f"the operator that holds Lease {at.namespace}/{at.name} looks after ClerkSyncs of controllerClass"
+                    f"the operator that holds Lease {at.namespace}/{at.name} reconciles ClerkSyncs of controllerClass"
                     f" {self._class!r} in the same namespaces: give this release another operator.controllerClass, or"
                     " other watch.namespaces, or uninstall one of the two"
                 )
@@ -195,8 +197,8 @@ class Lease:
     def _is_mine(self, other: Any) -> bool:
         return (other.metadata.namespace, other.metadata.name) == (self._namespace, self._name)
 
-    def _rivals(self, other: Any) -> bool:
-        """Whether its holder lives and is after the same objects."""
+    def _conflicts(self, other: Any) -> bool:
+        """Whether its holder is alive and reconciles the same objects."""
         spec, notes = other.spec, other.metadata.annotations or {}
         if spec is None or not spec.holder_identity or spec.renew_time is None:
             return False

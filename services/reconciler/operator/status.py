@@ -1,7 +1,8 @@
-"""What a ClerkSync's status says after each visit: a pure function of what it said and of what happened.
+"""The status of a ClerkSync after a reconcile: a pure function of the former status and of what happened.
 
-The status is the only memory that outlives an operator, besides the database: history, counters and what was handled
-are read from it at the start. What a walk found wrong is not forgotten by a cheaper look that could not have seen it.
+Besides the database, the status is all that outlives an operator: history, counters and what was handled are read
+from it at the start. What a full sweep of a resource found wrong stays until another full sweep of that resource
+clears it: an incremental run cannot see it.
 """
 
 import copy
@@ -10,24 +11,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from nexus_auth.reconcile.engine import Result
-from nexus_auth.store.runs import Mode
-from services.reconciler.leading import Facts, Trouble, trouble_of
+from nexus_auth.reconcile.engine import Result, SweepResult
+from services.reconciler.leading import Facts, Trouble, result_trouble
 from services.reconciler.manifests import KINDS, SyncManifest
 from services.reconciler.operator.conditions import drop, find, moment, put
 
 Status = dict[str, Any]
 
 HISTORY = 5
+"""Sweeps."""
+LONGEST_MESSAGE = 300
 RESOURCES = {kind: name for name, kind in KINDS.items()}
 
 STALLED = frozenset(
     {
         *("InvalidSpec", "Conflict", "DeletionGuardTripped", "WrongInstance", "StateDatabaseMismatch"),
-        *("UpstreamUnauthorized", "DatabaseRefused"),
+        *("UpstreamUnauthorized", "DatabaseRefused", "ApiHostRefused"),
     }
 )
-"""Reasons that do not go by themselves, nor by something that may still be on its way."""
+"""Reasons that wait for a person: they do not clear by themselves, nor by an object that may still be created."""
 
 REASONS = {
     "interval": "Interval",
@@ -41,54 +43,45 @@ REASONS = {
     "an approval": "Approved",
     "resumed": "Resumed",
 }
-"""The schedule's reasons as a status writes them; others are written already so."""
+"""The schedule's reasons as a status writes them; the others are written so already."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """A run that ended, whichever way."""
+class FinishedSweep:
+    """A sweep that ended: for each of its resources a run."""
 
-    result: Result
-    mode: Mode
+    result: SweepResult
     reason: str
-    kinds: tuple[str, ...]
+    """What began it."""
     started: datetime
     ended: datetime
 
     @property
     def trouble(self) -> Trouble | None:
-        """Why it was not completed."""
-        result = self.result
-        if result.state == "completed":
-            return None
-        if result.error is not None:
-            found = trouble_of(result.error)
-            if isinstance(found, Trouble):
-                return found
-        if result.deletions_parked:
-            return Trouble("DeletionGuardTripped", result.message or "deletions wait for an approval", about="run")
-        return Trouble("IncompleteWalk", result.message or "a listing was not complete", about="run")
+        """Why it was not completed: an error before deletions that wait."""
+        found = [trouble for run in self.result.runs if (trouble := result_trouble(run)) is not None]
+        return next((trouble for trouble in found if trouble.reason != "DeletionGuardTripped"), next(iter(found), None))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a visit to a sync brought."""
+    """What a reconcile of a sync brought."""
 
-    runs: tuple[Ran, ...] = ()
+    sweeps: tuple[FinishedSweep, ...] = ()
     trouble: Trouble | None = None
-    """What kept it from its runs, or ended the last one."""
+    """What prevented its sweeps, or ended the last one."""
     facts: Facts | None = None
     database_reached: bool = False
     wait: float | None = None
-    """Seconds until the next run is due by its intervals."""
+    """Seconds until the next sweep is due by the intervals."""
     request: str | None = None
-    """The sync request that was handled by it."""
+    """The sync request that it handled."""
     approval: str | None = None
-    """The approval that was handled by it."""
+    """The approval that it handled."""
 
 
 def initial(status: Status, *, generation: int, suspended: bool, now: datetime) -> Status:
-    """The first visit: conditions are there, also for those who wait for them."""
+    """The first reconcile: conditions are there, also for those who wait for them."""
     fresh = _copy(status)
     conditions = fresh["conditions"]
     reason, text = ("Suspended", "spec.suspend is set") if suspended else ("Pending", "no run has ended yet")
@@ -103,7 +96,7 @@ def initial(status: Status, *, generation: int, suspended: bool, now: datetime) 
 
 
 def reconciling(status: Status, *, reason: str, generation: int, now: datetime) -> Status:
-    """A run goes on that somebody waits for."""
+    """A run is in progress that somebody waits for."""
     fresh = _copy(status)
     said = REASONS.get(reason, reason)
     put(
@@ -111,7 +104,7 @@ def reconciling(status: Status, *, reason: str, generation: int, now: datetime) 
         "Reconciling",
         "True",
         reason=said,
-        message="a run goes on",
+        message="a run is in progress",
         generation=generation,
         now=now,
     )
@@ -119,15 +112,15 @@ def reconciling(status: Status, *, reason: str, generation: int, now: datetime) 
 
 
 def after(status: Status, outcome: Outcome, *, sync: SyncManifest | None, generation: int, now: datetime) -> Status:
-    """The status after a visit."""
+    """The status after a reconcile."""
     fresh = initial(status, generation=generation, suspended=sync is not None and sync.suspend, now=now)
     drop(fresh["conditions"], "Reconciling")
     if outcome.request is not None:
         fresh["lastHandledSyncRequest"] = outcome.request
     if outcome.approval is not None:
         fresh["lastHandledApproval"] = outcome.approval
-    for ran in outcome.runs:
-        _note_run(fresh, ran)
+    for sweep in outcome.sweeps:
+        _note_sweep(fresh, sweep)
     if outcome.facts is not None:
         _note_facts(fresh, outcome.facts, now=now)
     trouble = outcome.trouble
@@ -143,7 +136,7 @@ def after(status: Status, outcome: Outcome, *, sync: SyncManifest | None, genera
 
 
 def retrying(status: Status, *, at: datetime) -> Status:
-    """When the next try comes after a trouble."""
+    """Sets when the next try comes after a trouble."""
     fresh = _copy(status)
     _next(fresh, at)
     return fresh
@@ -155,53 +148,72 @@ def _copy(status: Status) -> Status:
     return fresh
 
 
-def _note_run(fresh: Status, ran: Ran) -> None:
-    result = ran.result
-    entry = {
-        "id": result.run_id,
-        "mode": ran.mode,
-        "reason": REASONS.get(ran.reason, ran.reason),
+def _note_sweep(fresh: Status, sweep: FinishedSweep) -> None:
+    """Adds a sweep to the history, or replaces the entry that it had before it was resumed."""
+    result = sweep.result
+    entry: dict[str, Any] = {
+        "id": result.sweep_id,
+        "mode": result.mode,
+        "reason": REASONS.get(sweep.reason, sweep.reason),
         "state": result.state,
-        "startTime": moment(ran.started),
-        "completionTime": moment(ran.ended),
+        "startTime": moment(sweep.started),
+        "completionTime": moment(sweep.ended),
         "requests": result.requests,
+        "runs": [_run_entry(run) for run in result.runs],
     }
     if result.message:
-        entry["message"] = result.message[:300]
+        entry["message"] = result.message[:LONGEST_MESSAGE]
     fresh["lastSync"] = entry
-    former = [of for of in fresh.get("history", []) if of.get("id") != result.run_id]
+    former = [of for of in fresh.get("history", []) if of.get("id") != result.sweep_id]
     fresh["history"] = [entry, *former][:HISTORY]
     if result.state == "completed":
-        fresh["lastSuccessTime"] = moment(ran.ended)
-    if ran.mode != "incremental" and (result.state == "completed" or result.deletions_parked):
-        _note_counts(fresh, ran)
+        fresh["lastSuccessTime"] = moment(sweep.ended)
+    if result.mode != "incremental":
+        for run in result.runs:
+            _note_resource(fresh, run)
 
 
-def _note_counts(fresh: Status, ran: Ran) -> None:
+def _run_entry(run: Result) -> dict[str, Any]:
+    trouble = result_trouble(run) if run.error is None or run.state != "completed" else None
+    entry: dict[str, Any] = {"id": run.run_id, "resource": RESOURCES[run.kind], "state": run.state}
+    return entry | ({"failure": trouble.reason} if trouble is not None else {})
+
+
+def _note_resource(fresh: Status, run: Result) -> None:
+    """What a full or deep run counted; of one that failed, only why: the former counts stand."""
     known = {of["name"]: of for of in fresh.get("resources", [])}
-    for kind in ran.kinds:
-        counts = ran.result.counts.get(kind, {})
-        known[RESOURCES[kind]] = {
-            "name": RESOURCES[kind],
-            "live": known.get(RESOURCES[kind], {}).get("live", 0),
+    name, counts = RESOURCES[run.kind], run.counts
+    former = known.get(name, {"name": name, "live": 0})
+    trouble = result_trouble(run)
+    if trouble is not None and trouble.reason != "DeletionGuardTripped":
+        known[name] = {**former, "failure": trouble.reason, "message": str(trouble)[:LONGEST_MESSAGE]}
+    else:
+        known[name] = {
+            "name": name,
+            "live": former.get("live", 0),
             "missing": counts.get("missing", 0),
-            "stale": counts.get("stale", 0) + counts.get("deep", 0) + counts.get("ahead", 0),
-            "extra": counts.get("gone", 0) + counts.get("resurfaced", 0),
+            "stale": sum(counts.get(what, 0) for what in ("stale", "deep", "ahead")),
+            "extra": counts.get("gone", 0) + counts.get("awaiting", 0) + counts.get("resurfaced", 0),
             "edited": counts.get("edited", 0) + counts.get("projection", 0),
-            "repaired": sum(counts.get(what, 0) for what in ("repaired", "revived", "lowered")),
+            "unadopted": counts.get("unadopted", 0),
+            "refused": counts.get("refused", 0),
+            "repaired": sum(counts.get(what, 0) for what in ("repaired", "adopted", "revived", "lowered")),
             "tombstoned": counts.get("tombstoned", 0),
         }
-    fresh["resources"] = [known[name] for name in KINDS if name in known]
+    fresh["resources"] = [known[each] for each in KINDS if each in known]
 
 
 def _note_facts(fresh: Status, facts: Facts, *, now: datetime) -> None:
     for of in fresh.get("resources", []):
         of["live"] = facts.live.get(KINDS[of["name"]], of["live"])
     fresh["database"] = {"schemaVersion": facts.schema_version}
-    if facts.parked_run is None:
-        fresh.pop("parkedRun", None)
-    else:
-        fresh["parkedRun"] = facts.parked_run[0]
+    fresh.pop("parkedRun", None)
+    fresh.pop("parkedRuns", None)
+    if facts.waiting:
+        fresh["parkedRun"] = min((run for run in facts.waiting), key=lambda run: (run.approved, run.run_id)).run_id
+        fresh["parkedRuns"] = [
+            {"id": run.run_id, "resource": RESOURCES[run.kind], "approved": run.approved} for run in facts.waiting
+        ]
     drift: dict[str, Any] = {"total": facts.drift_total}
     if facts.drift_total:
         drift["since"] = fresh.get("drift", {}).get("since") or moment(now)
@@ -214,9 +226,9 @@ def _note_facts(fresh: Status, facts: Facts, *, now: datetime) -> None:
 
 
 def _reached(fresh: Status, outcome: Outcome, *, generation: int, now: datetime) -> None:
-    """ConnectionReady and DatabaseReady; what a visit did not come to stays as it was."""
+    """ConnectionReady and DatabaseReady. What the reconcile did not reach stays as it was."""
     about = outcome.trouble.about if outcome.trouble is not None else None
-    asked = any(ran.result.error is None for ran in outcome.runs)
+    asked = any(run.error is None for sweep in outcome.sweeps for run in sweep.result.runs)
     for type_, mine, reached in (
         ("ConnectionReady", "connection", asked),
         ("DatabaseReady", "database", outcome.database_reached),
@@ -241,7 +253,7 @@ def _reached(fresh: Status, outcome: Outcome, *, generation: int, now: datetime)
 def _count_failures(fresh: Status, outcome: Outcome) -> None:
     if outcome.trouble is not None:
         fresh["consecutiveFailures"] = fresh.get("consecutiveFailures", 0) + 1
-    elif outcome.runs:
+    elif outcome.sweeps:
         fresh["consecutiveFailures"] = 0
 
 
@@ -252,7 +264,7 @@ def _drift(fresh: Status, *, generation: int, now: datetime) -> None:
         "DriftDetected",
         "True" if total else "False",
         reason="SyncedWithDrift" if total else "InSync",
-        message=_drift_words(fresh) if total else "nothing differs that was not put right",
+        message=_drift_words(fresh) if total else "no difference is left",
         generation=generation,
         now=now,
     )
@@ -265,7 +277,7 @@ def _drift_words(fresh: Status) -> str:
     what = "object differs" if total == 1 else "objects differ"
     parked = fresh.get("parkedRun")
     then = "drift.policy Fix repairs" if parked is None else f"kubectl nexus approve {parked} lets deletions happen"
-    return f"{total:,} {what} and stay so: {names}{more}. kubectl nexus findings lists them; {then}"
+    return f"{total:,} {what}: {names}{more}. kubectl nexus findings lists them; {then}"
 
 
 def _ready(fresh: Status, outcome: Outcome, *, generation: int, now: datetime) -> None:
@@ -274,18 +286,16 @@ def _ready(fresh: Status, outcome: Outcome, *, generation: int, now: datetime) -
         state, reason, text = "False", outcome.trouble.reason, str(outcome.trouble)
     elif outcome.facts is None:
         return
-    elif outcome.facts.parked_run is not None:
-        run_id, said = outcome.facts.parked_run
-        state, reason = "False", "DeletionGuardTripped"
-        text = f"{said} (here: kubectl nexus approve {run_id}, or annotate nexus-auth.dev/approve={run_id})"
-    elif (incomplete := _incomplete_sweep(fresh)) is not None:
-        state, reason, text = "False", "IncompleteWalk", incomplete
+    elif outcome.facts.waiting:
+        state, reason, text = "False", "DeletionGuardTripped", _waiting_words(outcome.facts)
+    elif (failed := _failed_resource(fresh)) is not None:
+        state, (reason, text) = "False", failed
     elif "lastSuccessTime" not in fresh:
         return
     elif outcome.facts.drift_total:
         state, reason, text = "True", "SyncedWithDrift", _drift_words(fresh)
     else:
-        state, reason, text = "True", "InSync", "what was compared is as Clerk has it"
+        state, reason, text = "True", "InSync", "everything that was compared is the same at Clerk"
     put(
         conditions,
         "Ready",
@@ -297,12 +307,22 @@ def _ready(fresh: Status, outcome: Outcome, *, generation: int, now: datetime) -
     )
 
 
-def _incomplete_sweep(fresh: Status) -> str | None:
-    """What the newest sweep said, if it failed: a cheaper look that went well since does not mend that."""
-    sweep = next((of for of in fresh.get("history", []) if of.get("mode") != "incremental"), None)
-    if sweep is None or sweep.get("state") != "failed":
-        return None
-    return str(sweep.get("message") or "the last sweep was not completed")
+def _waiting_words(facts: Facts) -> str:
+    """One sentence for each run that waits, and how it is approved from here."""
+    said = []
+    for run in facts.waiting:
+        how = f"kubectl nexus approve {run.run_id}, or annotate nexus-auth.dev/approve={run.run_id}"
+        then = "approved; the next run deletes them" if run.approved else f"here: {how}"
+        said.append(f"{RESOURCES[run.kind]}: {run.message or 'deletions wait for an approval'} ({then})")
+    return "; ".join(said)
+
+
+def _failed_resource(fresh: Status) -> tuple[str, str] | None:
+    """Reason and sentence of the first resource whose newest full or deep run failed."""
+    for of in fresh.get("resources", []):
+        if "failure" in of:
+            return str(of["failure"]), f"the last full sweep of {of['name']} failed: {of.get('message', '')}"
+    return None
 
 
 def _stalled(fresh: Status, *, generation: int, now: datetime) -> None:
@@ -335,7 +355,7 @@ def _suspension(conditions: list[dict[str, Any]], *, suspended: bool, generation
 
 
 def _next(fresh: Status, at: datetime) -> None:
-    """Moments that differ by less than five seconds are the same."""
+    """A time that differs by less than five seconds from the former is not written."""
     former = fresh.get("nextSyncTime")
     if former is not None:
         known = datetime.fromisoformat(str(former).replace("Z", "+00:00"))

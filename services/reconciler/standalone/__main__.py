@@ -15,6 +15,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from nexus_auth import failpoints, signals
+from nexus_auth.clerk.api_hosts import ApiHosts
 from nexus_auth.reconcile.engine import SweepResult
 from nexus_auth.tasks import Supervisor
 from nexus_auth.telemetry import logs
@@ -55,6 +56,8 @@ class Reconciler:
         """The syncs that have a task, as their manifests are."""
         self._failures: dict[str, int] = {}
         """Of each sync, in a row."""
+        self._forgiven: set[str] = set()
+        """Syncs whose Secrets have just changed: what failed before is tried at once."""
         self._reason: str | None = "starting"
         self._complaint: str | None = None
         """About the manifests as they are now: said once, and not at every look."""
@@ -66,6 +69,7 @@ class Reconciler:
             verify_after=settings.verify_after,
             keep_runs=timedelta(days=settings.keep_runs_days),
             allow_fsync_off=settings.allow_fsync_off,
+            api_hosts=ApiHosts.parse(settings.api_hosts),
             failpoint=failpoints.in_folder(folder) if folder is not None else failpoints.nowhere,
         )
 
@@ -129,13 +133,20 @@ class Reconciler:
                 trouble = trouble_of(error)
             finally:
                 self._metrics.leading.labels(sync.name).set(0)
-            if trouble is None:  # its Secrets changed
+            if trouble is None:
+                self._forgiven.add(sync.name)
                 continue
             self._failures[sync.name] = self._failures.get(sync.name, 0) + 1
             if trouble.reason == "InternalError":
                 self._metrics.internal_errors.labels(sync.name).inc()
             pause = pause_after(self._failures[sync.name])
-            extra = {"sync": sync.name, "reason": trouble.reason, "why": str(trouble), "seconds": round(pause, 1)}
+            extra = {
+                "sync": sync.name,
+                "reason": trouble.reason,
+                "why": str(trouble),
+                "detail": trouble.detail,
+                "seconds": round(pause, 1),
+            }
             logger.error("sync interrupted", extra=extra)
             await asyncio.sleep(pause)
 
@@ -150,7 +161,11 @@ class Reconciler:
             self._metrics.leading.labels(sync.name).set(1)
             engine = await led.engine(clerk)
             while self._access(sync, of) == access:
-                todo = due(led.sync, await led.history())
+                history = await led.history()
+                if sync.name in self._forgiven:
+                    self._forgiven.discard(sync.name)
+                    history = history.forgiven()
+                todo = due(led.sync, history)
                 if todo is None:
                     self._failures.pop(sync.name, None)
                     await asyncio.sleep(self._settings.look_seconds)

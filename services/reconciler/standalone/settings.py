@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from nexus_auth.clerk.api_hosts import CLERK, ApiHosts
 from nexus_auth.settings import LogLevel
 
 
@@ -19,6 +20,9 @@ class StandaloneSettings(BaseSettings):
     """YAML file with ClerkInstance and ClerkSync documents; taken over when it changes."""
     secrets_dir: Path
     """Folder of the Secrets that they name: `<name>/<key>`, as a cluster would mount them; read at every run."""
+    api_hosts: str = CLERK
+    """Hosts that an API key may be sent to, separated by commas: host, host:port (https; a loopback host http as well)
+    or http://host:port."""
     role_prefix: str = Field(default="clerk_", pattern=r"^[a-z][a-z0-9_]{0,30}$")
     """What our roles' names begin with."""
     health_host: str = "127.0.0.1"
@@ -37,3 +41,9 @@ class StandaloneSettings(BaseSettings):
     """Tests only."""
     failpoints_dir: Path | None = None
     """Tests only: see `nexus_auth.failpoints`."""
+
+    @field_validator("api_hosts")
+    @classmethod
+    def _lists_hosts(cls, value: str) -> str:
+        ApiHosts.parse(value)
+        return value

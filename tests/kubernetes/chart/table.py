@@ -30,6 +30,8 @@ WEBHOOK, OPERATOR, JOB = "Deployment/webhook", "Deployment/operator", "Job/migra
 HOOK = "metadata/annotations/helm.sh~1hook"
 MONITORING = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor")
 INLINE = {"secrets": {"allowInValues": True}}
+MAKES_LOGINS = {"migrations": {"logins": {"create": True}}}
+LOGINS = f"{JOB}:{POD}/volumes/name=logins/projected/sources"
 NO_KEY = {"clerk": {"apiKey": {"existingSecret": ""}}}
 
 
@@ -157,6 +159,11 @@ TABLE: dict[str, Row] = {
     "clerk.apiKey.value": Row("sk_test_1", "Secret/api-key:stringData/secret-key", AS_GIVEN, {**INLINE, **NO_KEY}),
     "watch.namespaces": Row(["one", "two"], env(OPERATOR, "NEXUS_AUTH_WATCH_NAMESPACES"), "one,two"),
     "rbac.create": Row(False, "ClusterRole/operator", GONE),
+    "rbac.secretNames": Row(
+        ["clerk", "database"],
+        "ClusterRole/operator:rules/2",
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["clerk", "database"], "verbs": ["list"]},
+    ),
     "rbac.aggregate": Row(False, "ClusterRole/view", GONE),
     "openshift.adaptSecurityContext": Row(
         "force",
@@ -229,6 +236,11 @@ TABLE: dict[str, Row] = {
     "webhook.httpRoute.hostnames": Row(["c.example"], "HTTPRoute/webhook:spec/hostnames", AS_GIVEN, ROUTE),
     "webhook.httpRoute.annotations": Row({"r": "1"}, "HTTPRoute/webhook:metadata/annotations/r", "1", ROUTE),
     **for_services("operator", OPERATOR),
+    "operator.apiHosts": Row(
+        ["api.clerk.com", "proxy.example:8443"],
+        env(OPERATOR, "NEXUS_AUTH_API_HOSTS"),
+        "api.clerk.com,proxy.example:8443",
+    ),
     "operator.controllerClass": Row("blue", env(OPERATOR, "NEXUS_AUTH_CONTROLLER_CLASS")),
     "operator.concurrency": Row(9, env(OPERATOR, "NEXUS_AUTH_CONCURRENCY"), "9"),
     "operator.leaseSeconds": Row(30, env(OPERATOR, "NEXUS_AUTH_LEASE_SECONDS"), "30"),
@@ -243,6 +255,21 @@ TABLE: dict[str, Row] = {
         "Secret/migrations-database:stringData/url",
         AS_GIVEN,
         {**INLINE, "migrations": {"database": {"existingSecret": ""}}},
+    ),
+    "migrations.logins.create": Row(True, f"{JOB}:{POD}/containers/0/command/4", "--logins-from"),
+    "migrations.logins.reconciler.existingSecret": Row("database", f"{LOGINS}/1/secret/name", AS_GIVEN, MAKES_LOGINS),
+    "migrations.logins.reconciler.key": Row(
+        "dsn",
+        f"{LOGINS}/1/secret/items/0",
+        {"key": "dsn", "path": "reconciler"},
+        {"migrations": {"logins": {"create": True, "reconciler": {"existingSecret": "database"}}}},
+    ),
+    "migrations.logins.cli.existingSecret": Row("people", f"{LOGINS}/1/secret/name", AS_GIVEN, MAKES_LOGINS),
+    "migrations.logins.cli.key": Row(
+        "dsn",
+        f"{LOGINS}/1/secret/items/0",
+        {"key": "dsn", "path": "cli"},
+        {"migrations": {"logins": {"create": True, "cli": {"existingSecret": "people"}}}},
     ),
     "migrations.waitSeconds": Row(5, f"{JOB}:{POD}/containers/0/command/3", "5"),
     "migrations.backoffLimit": Row(0, f"{JOB}:spec/backoffLimit"),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.kubernetes.chart.golden import EVERYTHING
+from tests.kubernetes.chart.golden import EVERYTHING, SECRETS
 from tests.kubernetes.chart.rendering import BASE, chart, merged, nested, rendered
 
 
@@ -108,3 +108,52 @@ def test_names_carry_the_release_once_and_stay_short_enough(release: str, name: 
     assert not [each for each in names if each.endswith("-")]
     for of in objects:
         assert all(len(value) <= 63 for value in of["metadata"]["labels"].values())
+
+
+def test_the_api_keys_secret_that_the_chart_makes_consents_and_no_other_does() -> None:
+    made = rendered(SECRETS)
+    consent = {
+        name: (made[name]["metadata"]["labels"]).get("nexus-auth.dev/readable")
+        for name in made.names()
+        if name.startswith("Secret/")
+    }
+    assert consent.pop("Secret/api-key") == "true"
+    assert len(consent) == 4
+    assert set(consent.values()) == {None}
+
+
+def test_the_job_makes_the_logins_of_the_secrets_that_the_services_use() -> None:
+    logins = {"create": True, "reconciler": {"existingSecret": "database"}, "cli": {"existingSecret": "people"}}
+    pod = rendered({"migrations": {"logins": logins}}).pods()["Job/migrations"]
+    assert pod["containers"][0]["command"][-2:] == ["--logins-from", "/run/nexus-auth/logins"]
+    mounts = {of["name"]: of["mountPath"] for of in pod["containers"][0]["volumeMounts"]}
+    assert mounts["logins"] == "/run/nexus-auth/logins"
+    (volume,) = [of["projected"] for of in pod["volumes"] if of["name"] == "logins"]
+    assert volume["defaultMode"] == 0o440
+    found = {of["secret"]["items"][0]["path"]: of["secret"]["name"] for of in volume["sources"]}
+    assert found == {"webhook": "webhook-database", "reconciler": "database", "cli": "people"}
+
+
+def test_without_logins_the_job_gets_no_secret_of_a_service() -> None:
+    pod = rendered().pods()["Job/migrations"]
+    assert "--logins-from" not in pod["containers"][0]["command"]
+    assert {of["name"] for of in pod["volumes"]} == {"tmp", "database"}
+
+
+def test_a_webhook_url_in_values_reaches_the_job_before_the_releases_own_secrets_exist() -> None:
+    made = rendered(merged(SECRETS, {"migrations": {"logins": {"create": True}}}))
+    secret = made["Secret/migrations-webhook"]
+    assert secret["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    (volume,) = [of["projected"] for of in made.pods()["Job/migrations"]["volumes"] if of["name"] == "logins"]
+    assert volume["sources"][0]["secret"]["name"] == secret["metadata"]["name"]
+
+
+def test_listed_secrets_are_the_only_ones_that_the_role_allows_and_are_not_watched() -> None:
+    made = rendered({"rbac": {"secretNames": ["clerk", "database"]}})
+    rules = [rule for rule in made["ClusterRole/operator"]["rules"] if rule["resources"] == ["secrets"]]
+    names = ["clerk", "database"]
+    assert rules == [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["list"]}]
+    container = made.pods()["Deployment/operator"]["containers"][0]
+    environment = {of["name"]: of.get("value") for of in container["env"]}
+    assert environment["NEXUS_AUTH_SECRET_NAMES"] == "clerk,database"
+    assert environment["NEXUS_AUTH_API_HOSTS"] == "api.clerk.com"

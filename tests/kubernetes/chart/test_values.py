@@ -8,7 +8,7 @@ import yaml
 
 from devtools.chart.values import read_values
 from services.reconciler.leading import CONNECTIONS, STATE_CONNECTIONS
-from services.reconciler.operator.agenda import LOOKS_AT_ONCE
+from services.reconciler.operator.work_queue import CHECKS_AT_ONCE
 from services.webhook.__main__ import SPARE_CONNECTIONS
 from tests.kubernetes.chart.rendering import BASE, CHART, Refused, merged, nested, rendered
 from tests.kubernetes.chart.table import ABSENT, AS_GIVEN, GONE, MONITORING, TABLE
@@ -190,7 +190,7 @@ def test_connections_are_counted_as_the_services_open_them(values: dict[str, Any
     """`webhook`: pods at once; `operator`: runs at once. A look takes a key and one connection after the other."""
     objects = rendered(merged({"webhook": {"lanes": 3}}, values))
     pods = webhook * (3 + SPARE_CONNECTIONS + 1)
-    runs = operator * (CONNECTIONS + STATE_CONNECTIONS) + (LOOKS_AT_ONCE if operator else 0)
+    runs = operator * (CONNECTIONS + STATE_CONNECTIONS) + (CHECKS_AT_ONCE if operator else 0)
     assert f"webhook {pods}, operator {runs}, migrations 1; {pods + runs + 1} in all" in objects.notes
     for name, number in (("webhook", pods), ("operator", runs)):
         if number:

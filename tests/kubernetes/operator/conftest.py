@@ -44,12 +44,13 @@ class Stage:
         **environment: str,
     ) -> Operator:
         """A process, not started yet."""
+        hosts = {"NEXUS_AUTH_API_HOSTS": self.clerk.api_url.partition("://")[2]}
         return Operator(
             self.folder,
             kubeconfig=kubeconfig or self.kubeconfig,
             namespace=self.kube.namespace,
             name=name,
-            **environment,
+            **(hosts | environment),
         )
 
     def stops_at(self, name: str) -> str:

@@ -11,7 +11,7 @@ import yaml
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
 from kubernetes.aio.config.kube_config import load_kube_config
 
-SECONDS = 30.0
+SECONDS = 90.0
 SYNCS, INSTANCES = "clerksyncs", "clerkinstances"
 OURS = "/apis/nexus-auth.dev/v1alpha1"
 
@@ -68,15 +68,16 @@ class Kube:
         """Deletes an object."""
         await self.call("DELETE", self.path(plural, name))
 
-    async def secret(self, name: str, **data: str) -> None:
-        """A Secret with these keys (underscores are dashes), new or replaced."""
+    async def secret(self, name: str, *, readable: bool = True, **data: str) -> None:
+        """A Secret with these keys (underscores are dashes), new or replaced; `readable`: with the label."""
+        metadata = {"name": name, "labels": {"nexus-auth.dev/readable": "true" if readable else None}}
         encoded = {key.replace("_", "-"): base64.b64encode(value.encode()).decode() for key, value in data.items()}
         try:
-            await self.create("secrets", name, data=encoded)
+            await self.create("secrets", name, metadata=metadata, data=encoded)
         except ApiException as error:
             if error.status != 409:
                 raise
-            await self.patch("secrets", name, {"data": encoded})
+            await self.patch("secrets", name, {"metadata": metadata, "data": encoded})
 
     async def annotate(self, name: str, **annotations: str) -> None:
         """Annotations of a ClerkSync, without their prefix (underscores are dashes)."""

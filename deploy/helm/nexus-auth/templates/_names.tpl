@@ -54,6 +54,11 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* The consent without which the operator does not read a Secret. */}}
+{{- define "nexus-auth.readable" -}}
+nexus-auth.dev/readable: "true"
+{{- end }}
+
 {{- define "nexus-auth.serviceAccount" -}}
 {{- $account := (index .root.Values .component).serviceAccount }}
 {{- if $account.create }}

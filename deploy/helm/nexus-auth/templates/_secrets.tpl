@@ -48,6 +48,9 @@
 {{- if and $v.migrations.enabled (not (or $v.migrations.database.existingSecret $v.migrations.database.url)) }}
 {{- fail "migrations.database.existingSecret: name the Secret with the URL of the database's owner, or set migrations.enabled=false and run `nexus-auth migrate` yourself." }}
 {{- end }}
+{{- if and $v.migrations.enabled $v.migrations.logins.create (not $v.webhook.enabled) (not $v.migrations.logins.reconciler.existingSecret) (not $v.migrations.logins.cli.existingSecret) }}
+{{- fail "migrations.logins.create: no login is named. Set migrations.logins.reconciler.existingSecret, or migrations.logins.create=false." }}
+{{- end }}
 {{- if and $v.clerkInstance.create (not (or $v.clerkInstance.spec.secretKeyRef $v.clerk.apiKey.existingSecret $v.clerk.apiKey.value)) }}
 {{- fail "clerkInstance.create needs clerk.apiKey.existingSecret or clerkInstance.spec.secretKeyRef: where the API key is." }}
 {{- end }}
