@@ -100,15 +100,15 @@ async def _as_group(
     began = time.time()
     theirs: datetime = await connection.fetchval("select clock_timestamp()")
     yield clock("clock of Postgres", theirs.timestamp(), began=began, answered=time.time())
-    async for answer in _views(connection, role_prefix=role_prefix):
+    async for answer in _views(connection):
         yield answer
     facts.holder = await holder_id(connection)
     seen = await overview.arrivals(connection)
     facts.last_event_at, facts.claimed_at, facts.secrets = seen.last_event_at, seen.claimed_at, seen.secrets
 
 
-async def _views(connection: Any, *, role_prefix: str) -> AsyncIterator[Checked]:
-    views = await unsafe_views(connection, role_prefix=role_prefix)
+async def _views(connection: Any) -> AsyncIterator[Checked]:
+    views = await unsafe_views(connection)
     for view in views:
         yield failed("views", str(view))
     if not views:
