@@ -100,7 +100,8 @@ async def _list(settings: CliSettings, *, every: bool, output: str) -> None:
             say("no deletion is held")
         for secret, since in secrets.items():
             say(
-                f"deletions under secret {secret} are held since {iso(since)}: rotate it, then `nexus-auth held clear {secret}`"
+                f"deletions under secret {secret} are held since {iso(since)}:"
+                f" rotate it, then `nexus-auth held clear {secret}`"
             )
     if secrets or any(one.state == "held" for one in events):
         sys.exit(1)
