@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nexus_auth.clerk.api_hosts import CLERK, ApiHosts
 from nexus_auth.reconcile.policy import Guard, SyncPolicy
 from services.cli.kubernetes.cluster import Cluster
 from services.cli.settings import CliSettings, NotConfigured
@@ -25,6 +26,7 @@ def engine_settings(
 ) -> tuple[CliSettings, CliSettings]:
     """Settings of the sync with Clerk's key, and those of the database where the budget lives."""
     spec = instance["spec"]
+    _refuse_host(instance)
     ours = _settings(
         RECONCILER_DATABASE_URL=_value(cluster, sync["spec"]["database"]["secretRef"], key="url"),
         CLERK_SECRET_KEY=_value(cluster, spec["secretKeyRef"], key="secret-key"),
@@ -33,6 +35,15 @@ def engine_settings(
     )
     state = _settings(RECONCILER_DATABASE_URL=_value(cluster, spec["stateDatabase"]["secretRef"], key="url"))
     return ours, state
+
+
+def _refuse_host(instance: Mapping[str, Any]) -> None:
+    """Your rights read the API key; whoever edits the ClerkInstance chose the address. Raises `NotConfigured`."""
+    try:
+        hosts = ApiHosts.parse(os.environ.get("NEXUS_AUTH_API_HOSTS") or CLERK)
+        hosts.check(instance["spec"].get("apiUrl", f"https://{CLERK}"))
+    except ValueError as error:
+        raise NotConfigured(f"ClerkInstance {instance['metadata']['name']}: {error}") from None
 
 
 def policy_for(sync: Mapping[str, Any]) -> SyncPolicy:

@@ -20,7 +20,7 @@ from services.cli.selection import output_option
 
 @click.command()
 @click.argument("run_id", metavar="RUN", type=click.IntRange(1, 10**18 - 1))
-@click.option("--sync", "name", metavar="NAME", help="Its ClerkSync; else the one that names RUN in status.parkedRun.")
+@click.option("--sync", "name", metavar="NAME", help="Its ClerkSync; else the one that names RUN in status.parkedRuns.")
 @click.option("--yes", is_flag=True, help="Approve without a question.")
 @click.option("--wait/--no-wait", default=True, help="Wait until the operator has taken it.  [default: wait]")
 @click.option(
@@ -53,24 +53,39 @@ def approve(*, run_id: int, name: str | None, yes: bool, wait: bool, timeout: in
         seconds=timeout,
         what=f"the approval of run {run_id}",
     )
-    if status_of(answered).get("parkedRun") == run_id:
+    if run_id in [run["id"] for run in _waiting(answered) if not run.get("approved")]:
         raise Failed(f"run {run_id} still waits; kubectl describe clerksync {chosen} shows the Event that says why")
     _tell({"sync": name_of(of), "run": run_id, "approved_by": who, "handled": True}, output=output)
 
 
 def _parked(cluster: Cluster, run_id: int, *, name: str | None) -> Object:
     candidates = [cluster.sync(name)] if name else cluster.objects(SYNCS, namespace=cluster.namespace)
-    found = [of for of in candidates if status_of(of).get("parkedRun") == run_id]
+    found = [of for of in candidates if run_id in [run["id"] for run in _waiting(of)]]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(sorted(of["metadata"]["name"] for of in found))
         raise click.UsageError(f"run {run_id} is parked in several databases, name one with --sync: {names}")
-    waits = ", ".join(
-        f"{status_of(of)['parkedRun']} ({of['metadata']['name']})" for of in candidates if "parkedRun" in status_of(of)
-    )
+    for of in candidates:
+        later = _superseded_by(of, run_id)
+        if later is not None:
+            raise Failed(f"run {run_id} of {name_of(of)} was superseded by {later}: look at it, then approve {later}")
+    waits = ", ".join(f"{run['id']} ({of['metadata']['name']})" for of in candidates for run in _waiting(of))
     where = name or f"namespace {cluster.namespace}"
     raise Failed(f"no run {run_id} of {where} waits for an approval; what waits: {waits or 'nothing'}")
+
+
+def _waiting(of: Object) -> list[dict[str, Any]]:
+    """The runs of a ClerkSync whose deletions wait."""
+    return [dict(run) for run in status_of(of).get("parkedRuns") or ()]
+
+
+def _superseded_by(of: Object, run_id: int) -> int | None:
+    """The run that waits in the place of an older one of the same resource."""
+    runs = [run for sweep in status_of(of).get("history") or () for run in sweep.get("runs") or ()]
+    resources = {run.get("resource") for run in runs if run.get("id") == run_id and run.get("state") == "parked"}
+    later = (run["id"] for run in _waiting(of) if run.get("resource") in resources and run["id"] > run_id)
+    return next(later, None)
 
 
 def _tell(said: dict[str, Any], *, output: str) -> None:

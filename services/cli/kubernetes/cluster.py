@@ -36,6 +36,12 @@ class ClusterFailed(click.ClickException):
         self.status = status
 
 
+class NoSuchObject(ClusterFailed):
+    """The object that was named does not exist: exit code 1."""
+
+    exit_code = 1
+
+
 class Cluster:
     """One context of a kubeconfig."""
 
@@ -165,7 +171,7 @@ class Cluster:
             case 404 if path.startswith(OURS) and not known:
                 text = f"{self.name} does not know the kinds of {GROUP}; is the chart installed, with crds.enabled?"
             case 404 if path.startswith(OURS):
-                text = f"there is no such object in namespace {self.namespace}: {said}"
+                return NoSuchObject(f"there is no such object in namespace {self.namespace}: {said}", status=status)
             case _:
                 text = f"{self.name} answered {status}: {said}"
         return ClusterFailed(text, status=status)

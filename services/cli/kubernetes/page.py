@@ -142,9 +142,9 @@ def _print_drift(syncs: Sequence[Object], *, now: datetime) -> None:
 
 def _waiting(syncs: Sequence[Object]) -> Iterator[tuple[str, str]]:
     for of in syncs:
-        run = status_of(of).get("parkedRun")
-        if run is not None:
-            yield name_of(of), f"kubectl nexus approve {run} -n {of['metadata']['namespace']}"
+        for run in status_of(of).get("parkedRuns") or ():
+            if not run.get("approved"):
+                yield name_of(of), f"kubectl nexus approve {run['id']} -n {of['metadata']['namespace']}"
 
 
 def _ago(text: Any, *, now: datetime) -> str:

@@ -74,14 +74,16 @@ def bare(of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def secret_outline(of: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a Secret, what can be told: that it is there, its version, which keys it has and how long they are."""
+    """Of a Secret: its name and version, whether the operator may read it, and its keys with their lengths."""
     meta = of["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    readable = (meta.get("labels") or {}).get("nexus-auth.dev/readable")
     data = of.get("data") or {}
     return {
         "kind": "Secret",
         "metadata": {key: meta[key] for key in kept if key in meta},
         "type": of.get("type"),
+        "readable": readable == "true",
         "keys": {key: f"{len(_decoded(value))} bytes" for key, value in sorted(data.items())},
     }
 

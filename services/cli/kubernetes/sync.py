@@ -65,7 +65,7 @@ def _tell(of: Object, *, output: str, said: dict[str, Any]) -> None:
         return
     message = f": {last['message']}" if last.get("message") else ""
     click.echo(
-        f"{name_of(of)}: run {last.get('id')} ({last.get('mode')}) {last.get('state')}{message};"
+        f"{name_of(of)}: sweep {last.get('id')} ({last.get('mode')}) {last.get('state')}{message};"
         f" {last.get('requests', 0):,} requests"
     )
 
@@ -75,6 +75,6 @@ def _judge(of: Object, last: dict[str, Any]) -> None:
     if ready["status"] == "False":
         raise Failed(f"{ready['reason']}: {ready['message']}")
     if last and last.get("state") != "completed":
-        raise Failed(f"run {last.get('id')} {last.get('state')}")
+        raise Failed(f"sweep {last.get('id')} {last.get('state')}")
     if drift["status"] == "True":
         raise Failed(str(drift["message"]))

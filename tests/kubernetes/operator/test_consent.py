@@ -113,7 +113,7 @@ async def test_what_is_no_api_key_is_sent_nowhere(stage: Stage) -> None:
         ready = await stage.kube.condition(NAME, "Ready", "False", reason="UpstreamUnauthorized", plural=INSTANCES)
         assert "holds no API key" in ready["message"]
         assert "postgres" not in ready["message"]
-        assert stage.clerk.requests.count == 0
+        assert stage.clerk.requests.total == 0
 
 
 async def test_a_status_does_not_list_the_keys_of_a_secret(stage: Stage) -> None:
