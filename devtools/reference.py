@@ -41,9 +41,29 @@ WEBHOOK = """# The webhook service
 Exit codes: 0 after SIGTERM and a drain, 78 for a configuration that starting again will not mend: a setting is wrong, the
 login has more rights than it needs, the server runs without fsync, the database belongs to another Clerk instance.
 
+## How to see that an endpoint works
+
+"Send Example" in Clerk's dashboard sends events of an instance that is nobody's. They are answered 403 and never stored, and
+`nexus_auth_webhook_examples_total` rises: a request that came so far was signed with the right secret. What shows that events are
+stored: change a user in the Clerk instance (its first name, say); `nexus_auth_webhook_received_total` rises and `nexus-auth inbox list` shows the event.
+`nexus_auth_webhook_wrong_instance_total` is another matter: the endpoint of another real instance points here.
+
+## What is bounded
+
+An event is stored or answered 503 within `NEXUS_AUTH_ANSWER_WITHIN` seconds of its arrival, whatever the database does; it may be stored
+after a 503, which is harmless. A connection must send the head of its first request within 10 s and a body within
+`NEXUS_AUTH_BODY_TIMEOUT`; when unverified bodies fill `NEXUS_AUTH_MAX_READING_BYTES`, the one that has been read for the longest is given up.
+Of warnings and errors with one text ten are logged a minute, then a line with their number (`left_out`).
+A task of the service that ends is logged, counted in `nexus_auth_task_failures_total`, and begun again.
+
 ## Settings
 
 From the environment. Of the secrets one of the two ways is needed, of `CLERK_INSTANCE_ID` and `CLERK_SECRET_KEY` at least one.
+"""
+
+EVERY_SERVICE = """
+And what every service has: `nexus_auth_build_info` (service, version), `nexus_auth_task_running` and `nexus_auth_task_failures_total`
+(task), `process_*` and `python_*`.
 """
 
 OPERATOR = """# The operator
@@ -84,7 +104,7 @@ From the environment. A pod finds its service account in the usual place, or in 
 
 def webhook() -> str:
     """The webhook service's page."""
-    return _page(WEBHOOK, WebhookSettings, WebhookMetrics)
+    return _page(WEBHOOK, WebhookSettings, WebhookMetrics) + EVERY_SERVICE
 
 
 def operator() -> str:

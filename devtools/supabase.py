@@ -1,17 +1,20 @@
-"""Writes `sql/supabase/migrations`: the same migrations for people who apply them with `supabase db push`.
+"""Writes the migrations for people who apply them with `supabase db push` (`make supabase`).
 
-Supabase's runner knows no `-- migrate:down` and would run what stands below it. It also promises no transaction, and
-outside one `set local role` does nothing: every table would belong to whoever runs the file. Hence begin and commit.
+Supabase's runner does not know `-- migrate:down` and would run what stands below it. It also promises no transaction,
+and outside one `set local role` does nothing: every table would belong to whoever runs the file. Hence the transaction.
 
-    python -m devtools.supabase           writes the copies
-    python -m devtools.supabase --check   exits with 1 and says so where they are not up to date
+    python -m devtools.supabase           writes them into build/supabase/migrations, which is emptied first
+    python -m devtools.supabase FOLDER    writes them into this folder and leaves its other files alone
 """
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
-SQL = Path(__file__).resolve().parents[1] / "sql"
+CHECKOUT = Path(__file__).resolve().parents[1]
+MIGRATIONS = CHECKOUT / "sql" / "migrations"
+DEFAULT_FOLDER = CHECKOUT / "build" / "supabase" / "migrations"
 
 MARKS = re.compile(
     r"^-- migrate:up(?P<options>[^\n]*)\n(?P<up>.*?)(?:^-- migrate:down[^\n]*\n.*)?\Z", re.MULTILINE | re.DOTALL
@@ -27,32 +30,25 @@ def for_supabase(migration: str) -> str:
     return f"{up}\n" if "transaction:false" in found["options"] else f"begin;\n{up}\ncommit;\n"
 
 
-def copies(sql: Path = SQL) -> dict[str, str]:
-    """File name and text of every copy, as the migrations want them."""
-    return {file.name: for_supabase(file.read_text()) for file in sorted((sql / "migrations").glob("*.sql"))}
-
-
-def out_of_date(sql: Path = SQL) -> list[str]:
-    """The names of the copies that are missing, differ, or have lost their migration."""
-    wanted = copies(sql)
-    found = {file.name: file.read_text() for file in (sql / "supabase" / "migrations").glob("*.sql")}
-    return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-
-
-def write(sql: Path = SQL) -> None:
-    """Writes every copy and removes those without a migration."""
-    folder = sql / "supabase" / "migrations"
+def write(folder: Path, *, migrations: Path = MIGRATIONS) -> list[Path]:
+    """Writes every migration into the folder, which is made if it is missing, and answers the files in their order."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = copies(sql)
-    for name, text in wanted.items():
-        (folder / name).write_text(text)
-    for file in folder.glob("*.sql"):
-        if file.name not in wanted:
-            file.unlink()
+    written = []
+    for file in sorted(migrations.glob("*.sql")):
+        (folder / file.name).write_text(for_supabase(file.read_text()))
+        written.append(folder / file.name)
+    return written
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the files and prints where they are."""
+    if arguments:
+        folder = Path(arguments[0])
+    else:
+        folder = DEFAULT_FOLDER
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"{len(write(folder))} migrations in {folder}")
 
 
 if __name__ == "__main__":
-    if "--check" not in sys.argv[1:]:
-        write()
-    elif names := out_of_date():
-        sys.exit(f"sql/supabase/migrations is not up to date ({', '.join(names)}): run `make checksums`")
+    main(sys.argv[1:])

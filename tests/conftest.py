@@ -9,6 +9,7 @@ import pytest
 
 from devtools.kubernetes import why_missing
 from devtools.loopback import drop_real_world, is_loopback
+from devtools.pgbouncer import why_missing as why_no_pgbouncer
 from devtools.postgres import (
     Database,
     ForeignServer,
@@ -31,13 +32,22 @@ if "DATABASE_URL" in os.environ:
 drop_real_world(os.environ)
 
 EXAMPLES = "NEXUS_AUTH_TEST_EXAMPLES"
-"""Examples per property: 200 in CI, else 25. The further cells of the matrix ask for fewer."""
+"""Examples per property: 75 in CI, else 25. The cells of the matrix ask for fewer, and whoever doubts for more."""
 
 CI = os.environ.get("CI") == "true"
 
+ONE_VERSION = (
+    *("integration/test_bench.py", "integration/test_demo.py", "integration/test_make_run.py", "integration/test_cli_"),
+    *("integration/test_webhook_answers.py", "integration/test_webhook_hostile.py"),
+    *("integration/test_webhook_verification.py", "integration/test_webhook_secrets_withheld.py"),
+)
+"""How the paths of tests begin that ask for Postgres and whose subject is something else: HTTP, terminals, processes.
+They run on one version; a new file runs on all of them until it is named here.
+"""
+
 hypothesis.settings.register_profile(
     "ci" if CI else "default",
-    max_examples=int(os.environ.get(EXAMPLES) or (200 if CI else 25)),
+    max_examples=int(os.environ.get(EXAMPLES) or (75 if CI else 25)),
     deadline=None,
     print_blob=True,
 )
@@ -51,31 +61,39 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
     config.addinivalue_line("markers", "slow: takes more than ten seconds; only `make test` runs it")
     config.addinivalue_line("markers", "kubernetes: asks for a Kubernetes API server (set where a fixture says so)")
+    config.addinivalue_line("markers", "pgbouncer: starts a PgBouncer")
     config.addinivalue_line("markers", "postgres: asks for a server or a database (set where a fixture says so)")
+    config.addinivalue_line("markers", "versions: asks for Postgres, and may depend on its version (set by path)")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What has nothing to do with Postgres need not be run on each version of it; what cannot run is left out, and the
-    header says so. In CI nothing is.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Sets markers by fixtures and paths, and leaves out what cannot run and was asked for; the header says so.
+
+    In CI nothing is left out.
     """
     for item in items:
         if {"postgres", "own_server"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("postgres")
+            if not item.nodeid.removeprefix("tests/").startswith(ONE_VERSION):
+                item.add_marker("versions")
         if {"api_server", "bare", "helm"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("kubernetes")
-    if why_missing() is not None:
-        left_out = [item for item in items if item.get_closest_marker("kubernetes")]
+    yield  # here -m and -k choose
+    for marker, reason in (("kubernetes", why_missing()), ("pgbouncer", why_no_pgbouncer())):
+        left_out = [item for item in items if reason is not None and item.get_closest_marker(marker)]
         if left_out and CI:
-            raise pytest.UsageError(f"{len(left_out)} tests cannot run: {why_missing()}")
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+            raise pytest.UsageError(f"{len(left_out)} tests cannot run: {reason}")
+        if left_out:
+            items[:] = [item for item in items if item not in left_out]
+            config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Printed first, and only by the controlling process."""
     server = "the server of DATABASE_URL" if DATABASE_URL in os.environ else f"Postgres {postgres_version()}, embedded"
-    reason = why_missing()
-    left_out = [] if reason is None else [f"left out, tests on Kubernetes: {reason}"]
+    reasons = {"Kubernetes": why_missing(), "a pooler": why_no_pgbouncer()}
+    left_out = [f"left out, tests on {what}: {reason}" for what, reason in reasons.items() if reason is not None]
     return [f"{server}; --hypothesis-seed={config.option.hypothesis_seed}", *left_out]
 
 
@@ -89,7 +107,7 @@ def postgres() -> Iterator[Server | ForeignServer]:
     """The server of this worker, or that of DATABASE_URL. No test stops or kills it: `own_server` is for that."""
     url = os.environ.get(DATABASE_URL)
     if url is None:
-        with temporary_server(version=postgres_version()) as server:
+        with temporary_server(version=postgres_version(), in_memory=True) as server:
             yield server
     elif is_loopback(url):
         yield ForeignServer(url)
@@ -117,7 +135,7 @@ def database(postgres: Server | ForeignServer, template: Database) -> Iterator[D
 @pytest.fixture
 def own_server() -> Iterator[Server]:
     """An embedded server of the test's own, to be stopped, killed and started at will (fsync on)."""
-    with temporary_server(version=postgres_version()) as server:
+    with temporary_server(version=postgres_version(), in_memory=True) as server:
         yield server
 
 

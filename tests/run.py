@@ -33,8 +33,16 @@ VARIABLES = {
 class Run:
     """One `python -m devtools.run`; killed at the end of the block if it still runs."""
 
-    def __init__(self, home: Path, *, terminal: bool = False, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        terminal: bool = False,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.home = home
+        self._arguments = arguments
         self.env_file = home / ".run" / "env"
         self._environment = environment or {}
         self._terminal = terminal
@@ -55,7 +63,7 @@ class Run:
         ours, theirs = pty.openpty() if self._terminal else os.pipe()
         self.reading = ours
         self._process = subprocess.Popen(
-            command(self.home),
+            command(self.home, *self._arguments),
             env={**os.environ, **self._environment},
             stdin=theirs if self._terminal else subprocess.DEVNULL,
             stdout=theirs,
@@ -216,6 +224,14 @@ async def create_user(variables: dict[str, str], email: str) -> str:
         answer = await session.post(f"{variables['CLERK_API_URL']}/v1/users", json={"email_address": [email]})
         assert answer.status == 200, await answer.text()
         return str((await answer.json())["id"])
+
+
+async def delete_user(variables: Mapping[str, str], user_id: str) -> None:
+    """By Clerk's API."""
+    headers = {"Authorization": f"Bearer {variables['CLERK_SECRET_KEY']}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        answer = await session.delete(f"{variables['CLERK_API_URL']}/v1/users/{user_id}")
+        assert answer.status == 200, await answer.text()
 
 
 async def newest_users(variables: Mapping[str, str], *, offset: int) -> list[str]:

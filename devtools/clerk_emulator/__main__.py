@@ -15,6 +15,7 @@ import uvloop
 from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.emulator import Emulator
 from devtools.clerk_emulator.settings import Settings
+from nexus_auth.signals import take_over
 
 SECRET_KEY = "CLERK_EMULATOR_SECRET_KEY"
 ENDPOINT_SECRET = "CLERK_EMULATOR_ENDPOINT_SECRET"
@@ -22,6 +23,7 @@ ENDPOINT_SECRET = "CLERK_EMULATOR_ENDPOINT_SECRET"
 
 def main() -> int:
     """Run the emulator and return the exit status."""
+    take_over()
     options = _parser().parse_args()
     try:
         settings = Settings(
@@ -36,6 +38,7 @@ def main() -> int:
             environment_type=options.environment_type,
             users_of_one_moment=options.users_of_one_moment,
             rendered_bytes=options.rendered_mib << 20,
+            state_file=options.state_file,
             behaviour=Behaviour(
                 retry_scale=options.retry_scale, timeout_seconds=options.timeout, rate_limit=options.rate_limit
             ),
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rendered-mib", type=int, default=256, help="users' JSON that is kept; 2600 holds a million (default: 256)"
     )
+    parser.add_argument("--state-file", type=Path, help="keep what changes here, and go on from it at the next start")
     parser.add_argument("--secret-key-file", type=Path, help=f"file with the API key (or {SECRET_KEY})")
     parser.add_argument("--endpoint", action="append", default=[], metavar="URL", help="send events here; repeatable")
     parser.add_argument(

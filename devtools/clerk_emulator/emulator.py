@@ -1,6 +1,7 @@
 """The emulator as one thing: its parts wired together and served on one port."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,7 +25,11 @@ from devtools.clerk_emulator.events import Events
 from devtools.clerk_emulator.page import add_page
 from devtools.clerk_emulator.rendering import RenderedMemberships, RenderedUsers
 from devtools.clerk_emulator.settings import Settings
+from devtools.clerk_emulator.state import saved
 from devtools.clerk_emulator.state.instance import InstanceState
+
+SAVE_SECONDS = 0.5
+"""Pause between two looks at whether something changed."""
 
 AnyFault = TypeVar("AnyFault", Fault, ApiFault)
 
@@ -37,9 +42,16 @@ class Emulator:
     """
 
     def __init__(self, settings: Settings | None = None, *, observe: Observer | None = None) -> None:
-        """Seed the instance; nothing listens yet. ``observe`` is shown every answer of the API."""
+        """Seed the instance; nothing listens yet. ``observe`` is shown every answer of the API.
+
+        Raises ValueError where the state file cannot be used.
+        """
         self.settings = settings or Settings()
         self.state = InstanceState(self.settings)
+        if self.settings.state_file is not None:
+            saved.read(self.state, self.settings.state_file)
+        self._saved = self.state.edits
+        self._saving: asyncio.Task[None] | None = None
         self.rendered_users = RenderedUsers(self.state, budget=self.settings.rendered_bytes)
         self.rendered_memberships = RenderedMemberships(self.state, budget=self.settings.rendered_bytes // 4)
         self.faults = Faults(seed=self.settings.seed)
@@ -84,6 +96,9 @@ class Emulator:
             await self._close()
             raise
         self.port = self._runner.addresses[0][1]
+        if self.settings.state_file is not None:
+            self.save()
+            self._saving = asyncio.create_task(self._keep_saving())
         return self
 
     async def __aexit__(
@@ -91,6 +106,20 @@ class Emulator:
     ) -> None:
         """Stop listening and drop what was not delivered."""
         await self._close()
+
+    def save(self) -> None:
+        """Write the state file now."""
+        if self.settings.state_file is not None:
+            self._saved = self.state.edits
+            saved.write(self.state, self.settings.state_file)
+
+    async def _keep_saving(self) -> None:
+        """Write the state file soon after each change, without spending most of the time on it."""
+        while True:
+            began = time.monotonic()
+            if self.state.edits != self._saved:
+                self.save()
+            await asyncio.sleep(max(SAVE_SECONDS, 10 * (time.monotonic() - began)))
 
     @property
     def url(self) -> str:
@@ -163,4 +192,8 @@ class Emulator:
         return app
 
     async def _close(self) -> None:
+        if self._saving is not None:
+            self._saving.cancel()
         await asyncio.gather(self._runner.cleanup(), self.dispatcher.__aexit__(None, None, None))
+        if self._saving is not None:
+            self.save()

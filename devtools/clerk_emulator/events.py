@@ -5,15 +5,29 @@ The envelope's timestamp is when the thing happened; the signed timestamp of eac
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
-from devtools.clerk_emulator import jsontext
+from devtools.clerk_emulator import jsontext, samples
 from devtools.clerk_emulator.behaviour import Behaviour
 from devtools.clerk_emulator.delivery.dispatcher import Dispatcher
 from devtools.clerk_emulator.delivery.messages import Message, now_ms
 from devtools.clerk_emulator.state.instance import InstanceState
 
+VERBS = ("created", "updated", "deleted")
+SENT = (
+    *(f"{group}.{what}" for group in ("user", "organization", "organizationMembership") for what in VERBS),
+    *samples.SAMPLED,
+)
+"""Every type that this emulator sends by itself or as a sample."""
+
 DEFAULT_ATTRIBUTES = {"http_request": {"client_ip": "203.0.113.7", "user_agent": "clerk-emulator"}}
+
+
+def check_types(types: str) -> None:
+    """Raises ValueError where a glob of event types matches none that is ever sent."""
+    if not any(fnmatchcase(known, types) for known in SENT):
+        raise ValueError(f"no event has the type {types!r}; there are {', '.join(SENT)}")
 
 
 class Events:

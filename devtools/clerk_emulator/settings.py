@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from devtools.clerk_emulator.behaviour import Behaviour
@@ -43,6 +44,8 @@ class Settings:
     rendered_bytes: int = 256 << 20
     """How much of the users' JSON is kept once it was rendered: 256 MiB are about 100,000 users. Memberships may take a
     quarter of it besides."""
+    state_file: Path | None = None
+    """What changed since the seed is kept here, and taken up again by the next emulator; None keeps nothing."""
     behaviour: Behaviour = field(default_factory=Behaviour)
 
     def __post_init__(self) -> None:

@@ -14,10 +14,11 @@ LOST = 10
 async def _lost(stage: Stage, checks: Checks, sabotaged: bool) -> None:
     wanted = await _lose_ten(stage, checks)
     result = await stage.reconcile(drift=_policy(sabotaged))
-    findings = {row["id"]: row for row in await stage.findings(result.run_id)}
+    again = await stage.read_again()
+    findings = {row["id"]: row for row in await stage.findings(result.sweep_id)}
     problems = Counter(row["problem"] for row in findings.values())
     checks.that(
-        f"the next run finds these ten and no other: {_listed(problems)}",
+        f"the next sweep finds these ten and no other: {_listed(problems)}",
         set(findings) == set(wanted),
         expected=f"findings of the {LOST} objects",
         seen=_listed(problems) or "no finding",
@@ -30,7 +31,7 @@ async def _lost(stage: Stage, checks: Checks, sabotaged: bool) -> None:
         f"all ten are in Postgres as Clerk has them: {_listed(actions)}",
         len(right) == LOST,
         expected=f"{LOST} objects as Clerk has them",
-        seen=f"{len(right)}; the run {result.state}, its findings: {_listed(actions)}",
+        seen=f"{len(right)}; the sweep {result.state}, the second read {again.state}, the findings: {_listed(actions)}",
     )
     listed, held = await stage.listed(), await stage.held()
     checks.equal("Postgres holds as many rows as Clerk counts", dict(held), expected=dict(listed))
@@ -90,10 +91,10 @@ async def _edited(stage: Stage, checks: Checks, sabotaged: bool) -> None:
     )
     await stage.admin.execute("delete from clerk.users where id = $1", removed)
     result = await stage.reconcile(drift=_policy(sabotaged))
-    findings = await stage.findings(result.run_id)
+    findings = await stage.findings(result.sweep_id)
     causes = Counter(str(row["cause"]) for row in findings)
     checks.that(
-        "a hand makes one user an admin and removes another's row; the next run finds both, edited by hand",
+        "a hand makes one user an admin and removes another's row; the next sweep finds both, edited by hand",
         {row["id"] for row in findings} == {changed, removed} and set(causes) == {"edited by hand"},
         expected="2 findings, edited by hand",
         seen=_listed(causes) or "no finding",

@@ -1,140 +1,122 @@
-"""Runs the planted faults: `python -m devtools.mutants [NAME…]`, with no name all of them."""
+"""Runs the planted faults: `python -m devtools.mutants [--workers N] [WORD…]`.
 
-import os
-import shutil
-import subprocess
+A word is the name of a fault, a row of the cases (`D3`), or the letter of rows (`D`); without one all faults run. Each
+worker has a scratch checkout and a Postgres of its own.
+"""
+
+import argparse
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
 
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from devtools.loopback import drop_real_world
 from devtools.mutants import faults, kubernetes
-from devtools.mutants.fault import Fault
-from devtools.postgres import temporary_server
+from devtools.mutants.checkout import Checkout, scratch_checkout
+from devtools.mutants.fault import Fault, chosen
 
-ROOT = Path(__file__).parents[2]
 FAULTS = faults.FAULTS + kubernetes.FAULTS
-TEST_SECONDS = 300
-TESTS_FAILED = 1
-"""pytest's exit code for it; any other says that the tests did not run."""
 
 
-def main(names: Sequence[str]) -> int:
-    """Answers 0 when every fault was noticed by every test that is named for it."""
-    unknown = set(names) - {fault.name for fault in FAULTS}
-    if unknown:
-        print(f"mutants: no such fault: {', '.join(sorted(unknown))}", file=sys.stderr)
+class Display:
+    """A line for each fault that runs, with its seconds, and one above them for each that has ended.
+
+    Where the output is no terminal, a fault's beginning is a line of its own.
+    """
+
+    def __init__(self, console: Console) -> None:
+        """Shows nothing yet; use `progress` as a context manager."""
+        self.progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+        )
+        self._console = console
+        self._lock = threading.Lock()
+
+    def run(self, fault: Fault, checkout: Checkout) -> str:
+        """Runs one fault and shows it; answers its problem."""
+        title = f"{fault.row:4}{fault.name}"
+        task = self.progress.add_task(title)
+        if not self._console.is_terminal:
+            self._say(f"  begins   {title}")
+        began = time.monotonic()
+        try:
+            problem = checkout.problem_with(fault)
+        finally:
+            self.progress.remove_task(task)
+        self._say(f"  {'SURVIVED' if problem else 'noticed '} {title} ({time.monotonic() - began:.0f} s) {problem}")
+        return problem
+
+    def _say(self, line: str) -> None:
+        with self._lock:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def main(words: Sequence[str], *, workers: int) -> int:
+    """Answers 0 when every fault was noticed by every test that is named for it, 2 for a word that selects none."""
+    try:
+        planted = chosen(FAULTS, words)
+    except ValueError as error:
+        print(f"mutants: {error}", file=sys.stderr)
         return 2
-    chosen = [fault for fault in FAULTS if not names or fault.name in names]
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="nexus-auth-mutants-") as folder, temporary_server() as server:
-        copy = _copy(Path(folder) / "checkout")
-        environment = _environment(copy, database_url=server.admin_url())
-        tests = sorted({test for fault in chosen for test in fault.tests})
-        console.print(f"{len(chosen)} faults, {len(tests)} tests; first without a fault …")
-        sound, output = _run(copy, tests, environment=environment)
+    with tempfile.TemporaryDirectory(prefix="nexus-auth-mutants-") as folder, ExitStack() as stack:
+        count = max(1, min(workers, len(planted)))
+        checkouts = [stack.enter_context(scratch_checkout(Path(folder) / f"checkout-{n}")) for n in range(count)]
+        tests = sorted({test for fault in planted for test in fault.tests})
+        console.print(f"{len(planted)} faults, {len(tests)} tests; first without a fault …", highlight=False)
+        sound, output = checkouts[0].run(tests, processes=count)
         if sound != 0:
             console.print(output, markup=False, highlight=False)
             console.print("mutants: these tests must pass before a fault can turn them red", style="bold red")
             return 1
-        results = [(fault, _plant(copy, fault, environment=environment, console=console)) for fault in chosen]
-    console.print(_table(results))
-    survived = [fault.name for fault, (problem, _) in results if problem]
-    console.print(f"{len(results) - len(survived)} passed, {len(survived)} failed", highlight=False)
+        problems = _run_all(planted, checkouts, display=Display(console))
+    console.print(_table(planted, problems))
+    survived = sum(map(bool, problems))
+    console.print(f"{len(planted) - survived} passed, {survived} failed", highlight=False)
     return 1 if survived else 0
 
 
-def _plant(copy: Path, fault: Fault, *, environment: dict[str, str], console: Console) -> tuple[str, float]:
-    """What went wrong with a fault (empty: it was noticed), and the seconds that it took."""
-    file = copy / fault.file
-    sound = file.read_text("utf-8")
-    started = time.monotonic()
-    if sound.count(fault.before) != 1:
-        problem = f"{fault.file} does not hold the place exactly once: the fault must be written anew"
-    else:
-        file.write_text(sound.replace(fault.before, fault.after), "utf-8")
+def _run_all(planted: Sequence[Fault], checkouts: Sequence[Checkout], *, display: Display) -> list[str]:
+    """The problem of each fault, in their order; each runs in whatever checkout is free."""
+    free: SimpleQueue[Checkout] = SimpleQueue()
+    for checkout in checkouts:
+        free.put(checkout)
+
+    def run(fault: Fault) -> str:
+        checkout = free.get()
         try:
-            problem = _unnoticed(copy, fault, environment=environment)
+            return display.run(fault, checkout)
         finally:
-            file.write_text(sound, "utf-8")
-    seconds = time.monotonic() - started
-    console.print(
-        f"  {'SURVIVED' if problem else 'noticed '} {fault.name} ({seconds:.0f} s) {problem}", highlight=False
-    )
-    return problem, seconds
+            free.put(checkout)
+
+    with display.progress, ThreadPoolExecutor(max_workers=len(checkouts)) as threads:
+        return list(threads.map(run, planted))
 
 
-def _unnoticed(copy: Path, fault: Fault, *, environment: dict[str, str]) -> str:
-    for test in fault.tests:
-        code, output = _run(copy, [test], environment=environment)
-        if code == 0:
-            return f"{test} stays green"
-        if code != TESTS_FAILED or f"FAILED {test.partition('[')[0]}" not in output:
-            return f"{test} did not run: {output[-600:]}"
-    return ""
-
-
-def _run(copy: Path, tests: Sequence[str], *, environment: dict[str, str]) -> tuple[int, str]:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-rf",
-        "--no-header",
-        "--tb=short",
-        "-p",
-        "no:cacheprovider",
-        *tests,
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TEST_SECONDS * max(1, len(tests) // 4),
-        )
-    except subprocess.TimeoutExpired:
-        return -1, "it ran out of time"
-    return done.returncode, done.stdout + done.stderr
-
-
-def _copy(target: Path) -> Path:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
-    return target
-
-
-def _environment(copy: Path, *, database_url: str) -> dict[str, str]:
-    environment = dict(os.environ)
-    drop_real_world(environment)
-    # The faults are about promises, not about chance: few examples are enough, and the same ones each time.
-    return environment | {"PYTHONPATH": str(copy), "DATABASE_URL": database_url, "CI": "false"}
-
-
-def _table(results: Sequence[tuple[Fault, tuple[str, float]]]) -> Table:
-    table = Table("fault", "promise", "noticed by", "", title="Planted faults")
-    for fault, (problem, _) in results:
+def _table(planted: Sequence[Fault], problems: Sequence[str]) -> Table:
+    table = Table("row", "fault", "promise", "noticed by", "", title="Planted faults")
+    for fault, problem in zip(planted, problems, strict=True):
         tests = "\n".join(test.rpartition("::")[2] for test in fault.tests)
-        table.add_row(fault.name, fault.promise, tests, "[bold red]SURVIVED[/]" if problem else "[green]noticed[/]")
+        answer = "[bold red]SURVIVED[/]" if problem else "[green]noticed[/]"
+        table.add_row(fault.row, fault.name, fault.promise, tests, answer)
     return table
 
 
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m devtools.mutants")
+    parser.add_argument("--workers", type=int, default=2, help="faults that run at once (default 2)")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="a fault's name, a row (D3), or its letter (D)")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    given = _arguments()
+    sys.exit(main(given.words, workers=given.workers))

@@ -19,6 +19,8 @@ WITHHELD = "tests/integration/test_webhook_secrets_withheld.py::test_"
 START = "tests/integration/test_webhook_startup.py::test_"
 VERIFICATION = "tests/integration/test_webhook_verification.py::test_"
 ANSWERS = "tests/integration/test_webhook_answers.py::test_"
+DEADLINES = "tests/integration/test_webhook_deadlines.py::test_"
+HTTP = "tests/integration/test_webhook_http.py::test_"
 MAINTENANCE = "tests/integration/test_maintenance.py::test_"
 WALK = "tests/reconcile/test_walk.py::test_"
 DELETION = "tests/reconcile/test_deletion.py::test_"
@@ -206,7 +208,7 @@ FAULTS: tuple[Fault, ...] = (
         "services/webhook/verification.py",
         "TOLERANCE = 300\n",
         "TOLERANCE = 300_000\n",
-        (f"{VERIFICATION}a_genuine_event_that_is_stale_says_that_a_clock_is_off_and_a_forged_one_does_not",),
+        (f"{VERIFICATION}several_genuine_events_that_are_stale_say_that_a_clock_is_off_and_one_sent_again_does_not",),
     ),
     Fault(
         "events of another instance are applied",
@@ -215,6 +217,38 @@ FAULTS: tuple[Fault, ...] = (
         "if event.instance_id is not None and event.instance_id != gate.instance_id:",
         "if False:",
         (f"{ANSWERS}an_event_of_another_instance_is_refused_loudly",),
+    ),
+    Fault(
+        "a delivery has no deadline of its own",
+        "answers in time",
+        "services/webhook/app.py",
+        "async with asyncio.timeout_at(deadline):",
+        "async with asyncio.timeout_at(None):",
+        (f"{DEADLINES}behind_a_table_lock_everybody_hears_a_503_within_twelve_seconds_and_the_log_says_who_holds_it",),
+    ),
+    Fault(
+        "a line is written as often as a stranger likes",
+        "answers in time",
+        "nexus_auth/telemetry/logs.py",
+        "    handler.addFilter(RepeatLimit())\n",
+        "",
+        (f"{DEADLINES}thousands_of_refused_events_are_ten_lines",),
+    ),
+    Fault(
+        "when the memory of bodies is full, who comes last is refused",
+        "answers in time",
+        "services/webhook/bodies.py",
+        "self._give_up(next(iter(self._readings)))",
+        "self._give_up(reading)",
+        (f"{HTTP}connections_that_fill_the_body_memory_slowly_cut_off_themselves_and_no_genuine_event",),
+    ),
+    Fault(
+        "a session's latest activity is kept",
+        "secrets",
+        "nexus_auth/clerk/privacy.py",
+        "    names = WITHHELD_EVERYWHERE | links | (frozenset() if keep_personal else PERSONAL)\n",
+        "    names, keep_personal = WITHHELD_EVERYWHERE | links, True\n",
+        (f"{WITHHELD}where_a_session_was_used_is_dropped_unless_configured",),
     ),
     Fault(
         "maintenance lets writers in while it moves rows",

@@ -3,13 +3,14 @@
 import shutil
 import sys
 
-from devtools.postgres.places import CHECKOUT, root_for
+from devtools.postgres.places import CHECKOUT, memory_root_for, root_for
 from devtools.postgres.server import Server, ServerFailed
 
 
 def main() -> None:
     """Removes every server's folder, then what is left beside them."""
-    for root in {root_for(CHECKOUT), root_for(CHECKOUT, "run")}:
+    for root in {root_for(CHECKOUT), root_for(CHECKOUT, "run"), memory_root_for(CHECKOUT)} - {None}:
+        assert root is not None
         for home in (lock.parent for lock in root.glob("*/lock")):
             try:
                 Server(home).destroy()

@@ -7,10 +7,14 @@ real path.
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = Path("/var/lib/nexus-auth")
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 2 * 1024**3
+"""What must be free in memory before test servers are put there: a worker's server takes 300 MB at most."""
 
 
 def home_for(name: str, *, version: int = 18, checkout: Path = CHECKOUT) -> Path:
@@ -23,6 +27,32 @@ def root_for(checkout: Path, name: str = "") -> Path:
     if os.geteuid() == 0:
         return STATE / hashlib.sha256(os.fsencode(checkout.resolve())).hexdigest()[:16]
     return checkout.resolve() / (".run" if name == "run" else ".cache") / "postgres"
+
+
+def memory_root_for(checkout: Path) -> Path | None:
+    """The folder in memory that holds a checkout's test servers; None where this machine has no room for it.
+
+    Tests kill processes and never the machine, so files in memory survive everything that they do. A commit there takes
+    a tenth of a millisecond instead of several.
+    """
+    account = MEMORY / f"nexus-auth-{os.geteuid()}"
+    try:
+        if shutil.disk_usage(MEMORY).free < MEMORY_BYTES or _available_memory() < 2 * MEMORY_BYTES:
+            return None
+        make_folder(account, mode=0o755)
+        if account.is_symlink() or account.stat().st_uid != os.geteuid():
+            return None
+    except OSError:
+        return None
+    return account / hashlib.sha256(os.fsencode(checkout.resolve())).hexdigest()[:16]
+
+
+def _available_memory() -> int:
+    """Bytes that programs can still take, as Linux estimates them; 0 where it does not say."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def make_folder(path: Path, *, mode: int) -> None:

@@ -58,9 +58,20 @@ class Server:
     kept.
     """
 
-    def __init__(self, home: Path, *, version: int = 18, settings: Mapping[str, str] | None = None) -> None:
-        """Names the folder; nothing is created or started before `start`."""
+    def __init__(
+        self,
+        home: Path,
+        *,
+        version: int = 18,
+        settings: Mapping[str, str] | None = None,
+        copies: Path | None = None,
+    ) -> None:
+        """Names the folder; nothing is created or started before `start`.
+
+        Below `copies` lie programs that Postgres's account cannot reach elsewhere; beside `home` unless it is given.
+        """
         self.home = home
+        self._copies = copies or home.parent
         self.version = version
         self.settings = {**SETTINGS, **(settings or {})}
         self._lock: IO[str] | None = None
@@ -299,7 +310,7 @@ class Server:
         return account_for_postgres(self.home)
 
     def _binary(self, name: str) -> Path:
-        return find_binaries(self.version, account=self._account, copies=self.home.parent) / name
+        return find_binaries(self.version, account=self._account, copies=self._copies) / name
 
     def _environment(self) -> dict[str, str]:
         """None of the owner's secrets and PG variables. Postgres takes the pid named here for a stale one, if it meets

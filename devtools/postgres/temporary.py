@@ -8,19 +8,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from devtools.postgres.places import CHECKOUT, make_folder, root_for
+from devtools.postgres.places import CHECKOUT, make_folder, memory_root_for, root_for
 from devtools.postgres.server import REMOVED, Server, ServerFailed
 
 
 @contextmanager
 def temporary_server(
-    *, version: int = 18, settings: Mapping[str, str] | None = None, checkout: Path = CHECKOUT
+    *,
+    version: int = 18,
+    settings: Mapping[str, str] | None = None,
+    checkout: Path = CHECKOUT,
+    in_memory: bool = False,
 ) -> Iterator[Server]:
-    """A server of its own, started; stopped and removed afterwards, together with what killed runs left behind."""
-    root = root_for(checkout)
-    server = Server(root / f"temporary-{secrets.token_hex(4)}-{version}", version=version, settings=settings)
+    """A server of its own, started; stopped and removed afterwards, together with what killed runs left behind.
+
+    `in_memory` keeps its data in memory where the machine has room (`memory_root_for`), with the same settings.
+    """
+    disk = root_for(checkout)
+    root = (memory_root_for(checkout) if in_memory else None) or disk
+    if root != disk:
+        settings = {"max_wal_size": "128MB", **(settings or {})}
+    home = root / f"temporary-{secrets.token_hex(4)}-{version}"
+    server = Server(home, version=version, settings=settings, copies=disk)
     with _one_at_a_time(root):
-        remove_leftovers(root)
+        # Checkouts that are gone leave nothing in memory for ever: whoever comes next looks at all of them.
+        for other in root.parent.iterdir() if root != disk else [root]:
+            remove_leftovers(other)
         server.claim()
     try:
         yield server.start()

@@ -23,16 +23,19 @@ from devtools.run.psql import become_psql
 from devtools.run.reconciler import Reconciler
 from devtools.run.supervisor import Supervisor
 from devtools.run.webhook import Webhook
+from nexus_auth.signals import take_over
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--home", type=click.Path(path_type=Path), default=CHECKOUT, hidden=True, help="A folder for .run.")
+@click.option("--fresh", is_flag=True, help="Begin anew: an empty database, and an emulator without earlier changes.")
 @click.pass_context
-def main(context: click.Context, home: Path) -> None:
+def main(context: click.Context, home: Path, fresh: bool) -> None:
     """Start Postgres, a Clerk of our own, the webhook service and the reconciler; Ctrl-C ends all of it."""
+    take_over()
     context.obj = RunFolder(home.absolute())
     if context.invoked_subcommand is None:
-        sys.exit(run(context.obj))
+        sys.exit(run(context.obj, fresh=fresh))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -47,19 +50,23 @@ def psql(folder: RunFolder, user_id: str | None, arguments: Sequence[str]) -> No
         sys.exit(_refuse(error))
 
 
-def run(folder: RunFolder) -> int:
+def run(folder: RunFolder, *, fresh: bool = False) -> int:
     """One run in this folder; answers the exit code."""
     try:
         choice = choose(os.environ)
+        if fresh and not choice.begins_anew:
+            raise Unusable("FRESH=1 is for the emulator and the embedded Postgres; empty your own database yourself")
         folder.claim()
-        return asyncio.run(_run(choice, folder))
+        return asyncio.run(_run(choice, folder, fresh=fresh))
+    except KeyboardInterrupt:
+        return 0
     except Unusable as error:
         return _refuse(error)
     finally:
         folder.release()
 
 
-async def _run(choice: Choice, folder: RunFolder) -> int:
+async def _run(choice: Choice, folder: RunFolder, *, fresh: bool) -> int:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def end_soon() -> None:
@@ -70,12 +77,23 @@ async def _run(choice: Choice, folder: RunFolder) -> int:
     webhook = Webhook(port=ports["webhook"], metrics_port=ports["metrics"], output=output)
     reconciler = Reconciler(port=ports["reconciler"], repairs=choice.repairs, output=output)
     clerk: Clerk
+    state_file = folder.emulator_state(choice.database_url)
+    if fresh:
+        state_file.unlink(missing_ok=True)
+    # A database that knows of changes which the emulator does not would have its deleted users come back.
+    anew = choice.begins_anew and not state_file.exists()
     if choice.clerk is not None:
         clerk = ClerkOutThere(choice.clerk)
     else:
-        clerk = EmulatedClerk(keys, port=ports["emulator"], webhook_url=webhook.url, output=output)
+        clerk = EmulatedClerk(
+            keys,
+            port=ports["emulator"],
+            webhook_url=webhook.url,
+            state_file=state_file,
+            output=output,
+        )
     foreign = ForeignServer(choice.database_url) if choice.database_url else None
-    database = RunDatabase(foreign or Server(home_for("run", checkout=folder.home)))
+    database = RunDatabase(foreign or Server(home_for("run", checkout=folder.home)), fresh=anew)
     supervisor = Supervisor(
         clerk=clerk,
         database=database,

@@ -4,6 +4,7 @@ A half of the real world is worse than none: events of the one Clerk would be ch
 is both keys or neither, and whatever is not chosen here is taken out of the parts' environment.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,12 @@ SIGNING_SECRET = "CLERK_WEBHOOK_SIGNING_SECRET"
 ALLOW_LIVE = "NEXUS_AUTH_ALLOW_LIVE"
 APPLY = "NEXUS_AUTH_APPLY"
 TEST_KEY = "sk_test_"
+FROM_RUN_FILE = (SECRET_KEY, "CLERK_API_URL", "CLERK_INSTANCE_ID")
+"""Variables of a real Clerk that `.run/env` holds for the emulator, too."""
+
+SEED = 1
+EMULATED_INSTANCE_ID = f"ins_{hashlib.sha256(f'make run, seed {SEED}'.encode()).hexdigest()[:27]}"
+"""Of the emulator, the same in every run and checkout: the database of yesterday belongs to it."""
 
 
 class Unusable(Exception):
@@ -53,19 +60,35 @@ class Choice:
     """Whether the reconciler may repair beside a real Clerk."""
 
     @property
+    def begins_anew(self) -> bool:
+        """Whether emulator and database are both ours, so that both may begin without what earlier runs left."""
+        return self.clerk is None and self.database_url is None
+
+    @property
     def repairs(self) -> bool:
         """Whether the reconciler repairs what it finds, or only reports it."""
         return self.clerk is None or self.applies
 
 
 def choose(environment: Mapping[str, str]) -> Choice:
-    """Reads the choice from the environment; an empty variable counts as absent. Raises `Unusable`."""
-    clerk = _clerk({name: value.strip() for name, value in environment.items()})
+    """Reads the choice from the environment; an empty variable counts as absent. Raises `Unusable`.
+
+    What a shell took from the `.run/env` of an earlier run is recognised: it chooses what that run had chosen.
+    """
+    clerk = _clerk(_without_run_file({name: value.strip() for name, value in environment.items()}))
     return Choice(
         clerk=clerk,
         database_url=_database_url(environment.get("DATABASE_URL", ""), real=clerk is not None),
         applies=environment.get(APPLY, "").strip() == "1",
     )
+
+
+def _without_run_file(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment without the emulator's variables, and with a real Clerk's as they were given to that run."""
+    if environment.get("CLERK_INSTANCE_ID") == EMULATED_INSTANCE_ID:
+        return {name: value for name, value in environment.items() if name not in FROM_RUN_FILE}
+    secrets = environment.get(SIGNING_SECRET) or environment.get("WEBHOOK_SECRETS", "")
+    return {**environment, SIGNING_SECRET: secrets} if environment.get(SECRET_KEY) else environment
 
 
 def _clerk(environment: Mapping[str, str]) -> RealClerk | None:

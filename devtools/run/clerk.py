@@ -1,20 +1,16 @@
 """The Clerk of a run: the emulator as a process, or the real one out there. Both answer whose database this will be."""
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from devtools.run.choice import RealClerk, Unusable
+from devtools.run.choice import EMULATED_INSTANCE_ID, SEED, RealClerk, Unusable
 from devtools.run.folder import Keys
 from devtools.run.output import Output
 from devtools.run.parts import Part, PartFailed
 from devtools.run.said import part_lines
-
-SEED = 1
-INSTANCE_ID = f"ins_{hashlib.sha256(f'make run, seed {SEED}'.encode()).hexdigest()[:27]}"
-"""Of the emulator, the same in every run: the database of yesterday belongs to it."""
 
 DATABASE = "nexus_auth"
 
@@ -54,9 +50,10 @@ class Clerk(Protocol):
 class EmulatedClerk:
     """`python -m devtools.clerk_emulator`, sending its events to the webhook service."""
 
-    def __init__(self, keys: Keys, *, port: int, webhook_url: str, output: Output) -> None:
-        """Starts nothing yet."""
+    def __init__(self, keys: Keys, *, port: int, webhook_url: str, state_file: Path, output: Output) -> None:
+        """Starts nothing yet. `state_file`: what changed in earlier runs, and where this one's changes are kept."""
         self._keys = keys
+        self._state_file = state_file
         self._port = port
         self._webhook_url = webhook_url
         self._output = output
@@ -73,8 +70,9 @@ class EmulatedClerk:
             "devtools.clerk_emulator",
             f"--port={self._port}",
             f"--seed={SEED}",
-            f"--instance-id={INSTANCE_ID}",
+            f"--instance-id={EMULATED_INSTANCE_ID}",
             "--environment-type=production",
+            f"--state-file={self._state_file.resolve()}",
             f"--secret-key-file={self._keys.emulator_key_file.resolve()}",
             f"--endpoint={self._webhook_url}",
             heard=self._heard,
@@ -84,7 +82,7 @@ class EmulatedClerk:
         url = f"http://127.0.0.1:{self._port}"
         return ClerkFacts(
             api_url=url,
-            instance_id=INSTANCE_ID,
+            instance_id=EMULATED_INSTANCE_ID,
             secret_key=self._keys.secret_key,
             signing_secrets=self._keys.signing_secret,
             page_url=f"{url}/",
@@ -95,7 +93,7 @@ class EmulatedClerk:
         return DATABASE
 
     async def watch(self) -> None:
-        """The users that were created in it go with it: no restart."""
+        """Events that it had not delivered yet go with it: no restart, but an end that is named."""
         if self._part is not None:
             raise await self._part.ended()
 

@@ -13,6 +13,7 @@ from devtools.postgres import (
     ServerFailed,
     create_database,
     create_logins,
+    drop_database,
     fetch,
 )
 from devtools.run.parts import PartFailed
@@ -28,9 +29,10 @@ T = TypeVar("T")
 class RunDatabase:
     """The server of a run and its one database. The work is synchronous and done in a thread of its own."""
 
-    def __init__(self, server: Server | ForeignServer) -> None:
-        """Starts nothing."""
+    def __init__(self, server: Server | ForeignServer, *, fresh: bool = False) -> None:
+        """Starts nothing. `fresh`: a database of earlier runs on the embedded server is dropped first."""
         self._server = server
+        self._fresh = fresh
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=NAME)
 
     @property
@@ -75,6 +77,9 @@ class RunDatabase:
         url = self._server.admin_url()
         if self.is_embedded:
             exists = fetch(url, "select from pg_database where datname = $1", name)
+            if exists and self._fresh:
+                drop_database(url, name)
+                exists = []
             url = self._server.admin_url(name) if exists else create_database(url, name)
         migrate(url, timeout=MIGRATE_SECONDS)
         return create_logins(url)

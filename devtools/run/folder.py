@@ -6,6 +6,7 @@ free, so that a bookmark or a tunnel stays right.
 
 import base64
 import fcntl
+import hashlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from devtools.postgres.places import make_folder
 from devtools.postgres.server import PORTS
@@ -85,6 +87,14 @@ class RunFolder:
             signing_secret=_kept(signing, lambda: f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"),
             withhold_key=_kept(withhold, lambda: secrets.token_hex(32)),
         )
+
+    def emulator_state(self, database_url: str | None) -> Path:
+        """What changed in the emulator in earlier runs on this database; None stands for the embedded server's."""
+        if database_url is None:
+            return self.path / "emulator.json"
+        parts = urlsplit(database_url)
+        named = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+        return self.path / f"emulator-{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
 
     def ports(self) -> Mapping[str, int]:
         """A free port for each of `PORT_NAMES`: that of last time, or another below those of outgoing connections."""

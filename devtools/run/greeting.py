@@ -56,7 +56,7 @@ def _try_emulator(psql: str) -> list[Line]:
         _line((f"  {psql} --as user_… -c '{QUERY}'", "cyan")),
         _line("As any other id it shows nothing. The emulator's users of the start come by the reconciler's backfill;"),
         _line("let the page lose an event, or edit a row by hand: its next look or sweep (30 s, 2 min) repairs it."),
-        _line("Users that you create the emulator forgets at its end; the next run's sweep then takes them away."),
+        _line("What you change is there again at the next run; make run FRESH=1 begins anew."),
         _line("  ", (f"{_command('nexus-auth')} status", "cyan"), ", plan, findings and explain ID tell more"),
     ]
 

@@ -18,12 +18,15 @@ import sys
 import threading
 import time
 
+from nexus_auth.signals import take_over
+
 PATIENCE = 10.0
 """Seconds from the notice to SIGKILL."""
 
 
 def main() -> int:
     """Imports the program, reads its environment, runs it; answers its exit code."""
+    take_over()
     package = sys.argv[1]
     told = threading.Event()
     threading.Thread(target=_watch, args=(told,), daemon=True).start()

@@ -7,9 +7,10 @@ a real Clerk it keeps to a tenth of the rate limit and only reports, unless it i
 import asyncio
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -20,6 +21,7 @@ from devtools.run.folder import write_private
 from devtools.run.output import Output, Piece, clean
 from devtools.run.parts import Part
 from devtools.run.service import Service
+from services.cli.wording import DONE, differing, found_of, kind_words, repaired_of
 
 SYNC = "make-run"
 """Name of the ClerkSync, and of the ClerkInstance."""
@@ -33,20 +35,19 @@ VERIFY_SECONDS = 5
 
 MOST_FINDINGS = 10
 
-WORDS = {
-    "user": ("user", "users"),
-    "organization": ("organization", "organizations"),
-    "organization_membership": ("membership", "memberships"),
-}
-FOUND = ("missing", "stale", "deep", "edited", "projection", "resurfaced", "ahead", "gone")
-DONE = ("repaired", "tombstoned", "revived", "lowered")
 MODES = {"incremental": "look", "full": "full sweep", "deep": "deep sweep"}
 
+STATES = ("completed", "parked", "failed")
+"""Of a sweep's runs, the one that decides last."""
+
 FINDINGS = """
-select kind, id, problem, action, cause from clerk_private.findings where run_id = $1
+select run_id, kind, id, problem, action, cause from clerk_private.findings where run_id = any ($1)
 order by found_at, kind, id limit $2
 """
-DURATION = "select extract(epoch from finished_at - started_at)::float8 from clerk_private.runs where id = $1"
+RUNS = """
+select id, kind, mode, state, message, counts, requests, extract(epoch from finished_at - started_at)::float8 as seconds
+from clerk_private.runs where sweep_id = $1 and finished_at is not null and id > $2 order by id
+"""
 
 
 class Reconciler(Service):
@@ -73,7 +74,7 @@ class Reconciler(Service):
             "NEXUS_AUTH_MANIFESTS": str((folder / "manifests.yaml").resolve()),
             "NEXUS_AUTH_SECRETS_DIR": str(secrets.resolve()),
             "NEXUS_AUTH_HEALTH_PORT": str(self._port),
-            "NEXUS_AUTH_API_HOSTS": clerk.api_url.partition("://")[2],
+            "NEXUS_AUTH_API_HOSTS": urlsplit(clerk.api_url).netloc,
             **verify,
         }
 
@@ -81,20 +82,23 @@ class Reconciler(Service):
         """Prints each run that did or found something, with its findings; goes on until it is cancelled."""
         import asyncpg
 
+        last = 0
         while True:
             entry = await self._told.get()
-            findings: list[Mapping[str, Any]] = []
-            seconds = None
+            if entry["run"] <= last:
+                continue  # it was told with the first run of its sweep
             try:
                 connection = await asyncpg.connect(database.admin_url, timeout=5)
                 try:
-                    seconds = await connection.fetchval(DURATION, entry["run"])
-                    findings = await connection.fetch(FINDINGS, entry["run"], MOST_FINDINGS + 1)
+                    runs = await connection.fetch(RUNS, entry["sweep"], last)
+                    findings = await connection.fetch(FINDINGS, [run["id"] for run in runs], MOST_FINDINGS + 1)
                 finally:
                     await connection.close(timeout=5)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                self._complain(f"its findings cannot be read ({type(error).__name__})", level="warning")
-            for pieces in run_lines(entry, seconds=seconds, findings=findings):
+                self._complain(f"run {entry['run']} ended; it cannot be read ({type(error).__name__})", level="warning")
+                continue
+            last = max([entry["run"], *(run["id"] for run in runs)])
+            for pieces in sweep_lines([dict(run) for run in runs], findings=findings):
                 self._output.line(*pieces)
 
     def _said(self, part: Part, entry: Mapping[str, Any]) -> bool:
@@ -138,59 +142,55 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_lines(
-    entry: Mapping[str, Any], *, seconds: float | None, findings: Iterable[Mapping[str, Any]]
-) -> list[tuple[Piece, ...]]:
-    """A run as lines: what it was, what it found and did, each finding with its cause. A look that found nothing is
-    not worth a line.
+def sweep_lines(runs: Sequence[Mapping[str, Any]], *, findings: Iterable[Mapping[str, Any]]) -> list[tuple[Piece, ...]]:
+    """A sweep as lines: what it was, what its runs found and did, each finding with its cause. A look that found nothing
+    is not worth a line.
     """
-    counts: Mapping[str, Mapping[str, int]] = entry.get("counts") or {}
-    if isinstance(counts, str):
-        counts = json.loads(counts)
-    found, done = (_summed(counts, words) for words in (FOUND, DONE))
-    failed = entry.get("state") != "completed"
-    if not failed and not found and not done and entry.get("mode") == "incremental":
+    if not runs:
         return []
-    took = f" in {seconds:.1f} s" if seconds is not None else ""
-    number = f"run {entry.get('run')}, {entry.get('requests')} requests"
+    counts = {run["kind"]: _counts(run["counts"]) for run in runs}
+    found, done, mode = found_of(counts), repaired_of(counts), MODES[runs[0]["mode"]]
+    state = max((run["state"] for run in runs if run["state"] in STATES), key=STATES.index, default="aborted")
+    said = "; ".join(dict.fromkeys(clean(run["message"]) for run in runs if run["message"]))
+    if state == "completed" and not differing(counts) and done == "-" and runs[0]["mode"] == "incremental" and not said:
+        return []
+    took = f" in {sum(run['seconds'] for run in runs):.1f} s"
+    ids = [run["id"] for run in runs]
+    number = f"run {ids[0]}" if len(ids) == 1 else f"runs {ids[0]} to {ids[-1]}"
     listed = list(findings)
-    if failed:
-        text, style = f"{MODES[entry['mode']]} {entry['state']}: {clean(str(entry.get('why')))}", "red"
-    elif list(found) == ["missing"] and "repaired" in done and not listed:  # of a backfill nothing is noted
-        rows = ", ".join(f"{of.get('repaired', 0):,} {_word(kind, of)}" for kind, of in counts.items())
-        text, style = f"backfill: {rows}{took}", "green"
-    elif not found and not done:
-        rows = ", ".join(f"{of.get('seen', 0):,} {WORDS[kind][1]}" for kind, of in counts.items() if kind in WORDS)
-        text, style = f"{MODES[entry['mode']]}: {rows} compared{took}, all in step", "green"
+    if state != "completed":
+        text, style = f"{mode} {state}: {said}", "red"
+    elif all(of.get("missing", 0) == differing({"": of}) for of in counts.values()) and done != "-" and not listed:
+        rows = ", ".join(f"{of['repaired']:,} {kind_words(kind, of['repaired'])}" for kind, of in counts.items() if of)
+        text, style = f"backfill: {rows}{took}", "green"  # of a backfill nothing is noted
+    elif not differing(counts) and done == "-":
+        rows = ", ".join(f"{of.get('seen', 0):,} {kind_words(kind, 2)}" for kind, of in counts.items())
+        text, style = f"{mode}: {rows} compared{took}, all in step", "green"
     else:
-        text = f"{MODES[entry['mode']]}: found {_list(found) or 'nothing'}; {_list(done) or 'nothing repaired'}{took}"
+        nothing = found == "in step"
+        text = f"{mode}: found {'nothing' if nothing else found}; {'nothing repaired' if done == '-' else done}{took}"
         style = "yellow"
-    lines: list[tuple[Piece, ...]] = [(("reconciler: ", "bold"), (text, style), (f"  ({number})", "dim"))]
+    if state == "completed" and said:
+        text = f"{text}; {said}"
+    requests = sum(run["requests"] for run in runs)
+    lines: list[tuple[Piece, ...]] = [
+        (("reconciler: ", "bold"), (text, style), (f"  ({number}, {requests:,} requests)", "dim"))
+    ]
     lines += [_finding(finding) for finding in listed[:MOST_FINDINGS]]
     if len(listed) > MOST_FINDINGS:
-        lines.append(((f"    and more: nexus-auth findings --run {entry.get('run')}", "dim"),))
+        lines.append(((f"    and more: nexus-auth findings --run {listed[-1]['run_id']}", "dim"),))
     return lines
 
 
+def _counts(counts: str | Mapping[str, int]) -> Mapping[str, int]:
+    read: Mapping[str, int] = json.loads(counts) if isinstance(counts, str) else counts
+    return read
+
+
 def _finding(finding: Mapping[str, Any]) -> tuple[Piece, ...]:
-    one = WORDS.get(finding["kind"], (finding["kind"],))[0]
     return (
         (f"    {finding['problem']:<10} ", "yellow"),
-        (f"{one:<12} {clean(finding['id'], width=120):<33} ", ""),
+        (f"{kind_words(finding['kind'], 1):<12} {clean(finding['id'], width=120):<33} ", ""),
         (f"{finding['action']:<10} ", "green" if finding["action"] in DONE else ""),
         (clean(str(finding["cause"] or "")), "dim"),
     )
-
-
-def _summed(counts: Mapping[str, Mapping[str, int]], words: Iterable[str]) -> dict[str, int]:
-    sums = {word: sum(of.get(word, 0) for of in counts.values()) for word in words}
-    return {word: number for word, number in sums.items() if number}
-
-
-def _list(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{number:,} {word}" for word, number in numbers.items())
-
-
-def _word(kind: str, counts: Mapping[str, int]) -> str:
-    one, many = WORDS.get(kind, (kind, kind))
-    return one if counts.get("repaired") == 1 else many

@@ -1,7 +1,7 @@
 """One run: starts the parts beside each other, waits until each is ready, watches them until somebody ends it.
 
-Postgres and the emulator are not started again when they die: the one had a reason that a restart would hide, the other
-would come back without the users that were created in it. Their end is named, and ends the run.
+Postgres and the emulator are not started again when they die: a restart would hide the reason, and the emulator's
+undelivered events would be gone. Their end is named, and ends the run.
 """
 
 import asyncio

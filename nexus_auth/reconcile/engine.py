@@ -17,6 +17,7 @@ from nexus_auth.reconcile.attribution import tell_causes
 from nexus_auth.reconcile.context import Context
 from nexus_auth.reconcile.counts import check_counts
 from nexus_auth.reconcile.deletion import do_approved
+from nexus_auth.reconcile.held import verify_held
 from nexus_auth.reconcile.incremental import sweep_changed
 from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.reconcile.requester import Requester
@@ -217,6 +218,7 @@ class Engine:
         try:
             if not checked:
                 await self._check_instance()
+            await verify_held(self._pool, requester=self._requester, spacing=policy.verify_after)
             state, message = await self._execute(self._context(run, policy), before=before)
         except Fenced:
             raise

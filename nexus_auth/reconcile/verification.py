@@ -88,7 +88,7 @@ async def verify(requester: Requester, entity: Entity, asked: Mapping[str, Paren
 
 
 async def _parent_gone(requester: Requester, entity: Entity, question: _Question) -> int | None:
-    """When a read by name began that did not find the parent below which was asked, ms: its children are gone with it."""
+    """When a read by name began, ms, that did not find the parent below which was asked: its children are gone too."""
     if question.below is None or entity.named is None:
         return None
     below, _ = _roles(entity, entity.named)

@@ -50,15 +50,14 @@ class Budget:
         self._lock = asyncio.Lock()
         self.requests = 0
 
-    async def open(self) -> None:
-        """Makes the instance's row, or gives it this share."""
+    async def open(self, *, keep: bool = False) -> None:
+        """Makes the instance's row, or gives it this share; with `keep` a row that is there keeps its own."""
         await self._pool.execute(
-            "insert into clerk_private.budget as b (instance_id, per_second, burst, tokens) values ($1, $2, $3, $3)"
-            " on conflict (instance_id) do update set per_second = excluded.per_second, burst = excluded.burst,"
-            " tokens = least(b.tokens, excluded.burst)",
+            "select clerk_private.open_budget($1, $2, $3, $4)",
             self._instance_id,
             self._share.per_second,
             float(self._share.burst),
+            not keep,
         )
 
     async def take(self) -> None:
@@ -100,7 +99,7 @@ class UnwrittenBudget(Budget):
         self._refilled = time.monotonic()
         self._paused_until = 0.0
 
-    async def open(self) -> None:
+    async def open(self, *, keep: bool = False) -> None:
         """Refuses: whoever opens a budget writes."""
         raise TypeError("an unwritten budget is not opened")
 

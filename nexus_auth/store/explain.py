@@ -10,6 +10,8 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from nexus_auth.clerk.catalogue import BY_KIND
+
 STORY = files("nexus_auth.store").joinpath("explain.sql").read_text("utf-8")
 OBJECT = files("nexus_auth.store").joinpath("explain_object.sql").read_text("utf-8")
 
@@ -20,7 +22,8 @@ class Step:
 
     at: datetime
     what: str
-    """event, event parked, finding, deletion parked, verification queued, burial open, last applied."""
+    """event, event parked, finding, deletion parked, deletion held, verification queued, burial open, refused by Postgres,
+    last applied."""
     kind: str | None
     id: str | None
     detail: Mapping[str, Any]
@@ -28,13 +31,13 @@ class Step:
 
 
 async def objects(connection: Any, object_id: str) -> list[Mapping[str, Any]]:
-    """The arbiter's rows of an id; `typed` says whether applications have the row."""
-    return [dict(row) for row in await connection.fetch(OBJECT, object_id)]
+    """What stands of an id now: `arbitrated` and `typed` say whether the arbiter, and applications, have a row."""
+    return [dict(row) for row in await connection.fetch(OBJECT, object_id, list(BY_KIND))]
 
 
 async def story(connection: Any, object_id: str) -> list[Step]:
     """Everything that is known of an id, in the order of time; the newest thousand steps."""
     return [
         Step(row["at"], row["what"], row["kind"], row["id"], json.loads(row["detail"]))
-        for row in await connection.fetch(STORY, object_id)
+        for row in await connection.fetch(STORY, object_id, list(BY_KIND))
     ]

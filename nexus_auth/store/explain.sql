@@ -1,4 +1,4 @@
--- Everything that is known of one id ($1), in the order of time, the newest thousand. Nothing of what events hold is in it.
+-- Everything that is known of one id ($1, of the kinds $2), in the order of time, the newest thousand. Nothing that events hold is in it.
 with events as materialized (
   select i.received_at, i.svix_id, i.type, i.state, i.outcome, i.observed_at, i.kind, i.object_id
   from clerk_private.inbox i where i.subjects @> array[$1::text] or i.object_id = $1
@@ -15,7 +15,7 @@ with events as materialized (
       'run', f.run_id, 'sync', r.sync, 'mode', r.mode, 'policy', r.policy, 'problem', f.problem, 'action', f.action,
       'cause', f.cause, 'expected_at', f.expected_at)
   from clerk_private.findings f join clerk_private.runs r on r.id = f.run_id
-  where f.id = $1 and f.kind in ('user', 'organization', 'organization_membership')
+  where f.id = $1 and f.kind = any ($2::text[])
   union all
   select coalesce(r.finished_at, r.alive_at), 'deletion parked', d.kind, d.id, jsonb_build_object(
       'run', d.run_id, 'state', r.state, 'approved_by', r.approved_by, 'approved_at', r.approved_at)
@@ -29,9 +29,18 @@ with events as materialized (
       'reason', b.reason, 'constraint', b.constraint_name, 'attempts', b.attempts)
   from clerk_private.burying b where b.id = $1
   union all
+  select h.held_at, 'deletion held', h.kind, h.id, jsonb_build_object(
+      'svix_id', h.svix_id, 'secret', h.secret, 'reason', h.reason, 'state', h.state, 'there_at', h.there_at,
+      'decided_at', h.decided_at, 'decided_by', h.decided_by)
+  from clerk_private.held_deletions h where h.id = $1
+  union all
+  select x.refused_at, 'refused by Postgres', x.kind, x.id, jsonb_build_object(
+      'error', x.error, 'attempts', x.attempts, 'run', x.run_id)
+  from clerk_private.refused_objects x where x.id = $1
+  union all
   select o.synced_at, 'last applied', o.kind, o.id, jsonb_build_object(
       'source', o.source, 'svix_id', nullif(o.svix_id, ''), 'updated_at', o.updated_at, 'observed_at', o.observed_at)
-  from clerk_private.objects o where o.id = $1 and o.kind in ('user', 'organization', 'organization_membership')
+  from clerk_private.objects o where o.id = $1 and o.kind = any ($2::text[])
 )
 select newest.* from (select t.* from told t order by t.at desc, t.what limit 1000) newest
 order by newest.at, newest.what

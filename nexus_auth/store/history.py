@@ -1,7 +1,7 @@
 """What happened so far, for whoever decides what happens next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
@@ -39,6 +39,8 @@ class KindHistory:
     doubts_due: bool = False
     next_doubt_at: datetime | None = None
     """When the next read by name is due."""
+    held_due: bool = False
+    """Held deletions wait for a read by name, and the webhook service has not made it."""
     requested: bool = False
     """The webhook service asks for a look, and none has been taken since."""
 
@@ -51,6 +53,10 @@ class History:
     kinds: Mapping[str, KindHistory]
     requested_at: datetime | None = None
     """Since when the webhook service asks for a sweep."""
+
+    def forgiven(self) -> "History":
+        """The same without its failures: what caused them may be mended, and the next try need not wait."""
+        return replace(self, kinds={kind: replace(of, failures=0, look_failures=0) for kind, of in self.kinds.items()})
 
 
 async def read_history(connection: Any, *, sync: str, kinds: Sequence[str]) -> History:

@@ -23,6 +23,10 @@ select k.kind,
       and r.approved_at > now() - interval '24 hours') as approved,
   coalesce(q.next <= now(), false) as doubts_due,
   q.next as next_doubt_at,
+  -- the webhook service has the first try, where it has an API key
+  exists (
+    select from clerk_private.held_deletions h
+    where h.kind = k.kind and h.state = 'held' and h.not_before <= now() - interval '15 seconds') as held_due,
   -- the mark is answered for a kind by a run of that kind which began after it
   coalesce(i.sweep_requested_at > coalesce((
     select max(r.started_at) from clerk_private.runs r

@@ -12,10 +12,11 @@ from typing import Any
 
 LIST = files("nexus_auth.store").joinpath("inbox_list.sql").read_text("utf-8")
 COUNT = files("nexus_auth.store").joinpath("inbox_count.sql").read_text("utf-8")
+UNKNOWN = files("nexus_auth.store").joinpath("inbox_unknown.sql").read_text("utf-8")
 PAGE = files("nexus_auth.store").joinpath("inbox_page.sql").read_text("utf-8")
 SHOW = files("nexus_auth.store").joinpath("inbox_show.sql").read_text("utf-8")
 
-STATES = ("applied", "waiting", "parked", "kept")
+STATES = ("applied", "waiting", "parked", "kept", "held")
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -98,6 +99,11 @@ async def count(connection: Any, *, selection: Selection) -> int:
     """How many deliveries match. Reads all of the time span."""
     matching: int = await connection.fetchval(COUNT, *_arguments(selection))
     return matching
+
+
+async def unknown(connection: Any, *, selection: Selection) -> list[str]:
+    """Of the selection's ids those that no matching delivery is, or speaks of. Reads all of the time span."""
+    return [row["id"] for row in await connection.fetch(UNKNOWN, *_arguments(selection))] if selection.ids else []
 
 
 async def pages(

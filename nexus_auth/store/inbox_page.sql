@@ -9,6 +9,7 @@ with page as (
     and ($4::text[] is null or i.svix_id = any ($4) or i.subjects && $4)
     and ($5::text[] is null or i.state = any ($5))
     and (i.received_at, i.svix_id) > ($6, $7::text)
+    and i.outcome is distinct from 'erased'  -- its body is gone
   order by i.received_at, i.svix_id
   limit $8
 ), measured as (

@@ -25,6 +25,7 @@ from nexus_auth.clerk.envelope import Event
 from nexus_auth.clerk.version import WEBHOOK
 from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.store.borrowing import borrowed
+from nexus_auth.store.failure import Failure, explain
 from nexus_auth.tasks import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ OUTCOMES = (
     *("waiting", "kept", "parked", "held", "seen"),
 )
 """Of an event that is applied; of one that is not."""
+
+INTERRUPTED = Failure("other", "the event was not stored: its lane was interrupted", "it is delivered again")
 
 Result = TypeVar("Result")
 
@@ -76,7 +79,7 @@ class Batch:
 
     rows: int
     seconds: float
-    why: str | None
+    failure: Failure | None
     """Why the transaction failed; None where it did not."""
 
 
@@ -193,18 +196,18 @@ class GroupCommit:
 
     async def _store_in_time(self, batch: "list[_Waiting]") -> None:
         started = time.monotonic()
-        why: str | None = "interrupted"
+        failure: Failure | None = INTERRUPTED
         try:
             async with borrowed(self._pool, seconds=self._transaction_seconds) as connection:
                 await self._store(connection, batch)
-            why = None
+            failure = None
         except Exception as error:
-            why = _reason(error)
+            failure = explain(error)
         finally:  # also where the lane itself is ended: the waiters must hear that nothing is promised
             for waiting in batch:
-                waiting.fail(Unavailable(why or "not stored"))
+                waiting.fail(Unavailable((failure or INTERRUPTED).sentence))
             if self._observe is not None:
-                self._observe(Batch(rows=len(batch), seconds=time.monotonic() - started, why=why))
+                self._observe(Batch(rows=len(batch), seconds=time.monotonic() - started, failure=failure))
 
     async def _store(self, connection: Any, batch: "list[_Waiting]") -> None:
         await self._failpoint("ingest.gathered")
@@ -219,7 +222,7 @@ class GroupCommit:
                 except Exception as why:  # fail only this delivery, not its batch
                     if not is_poison(why):
                         raise
-                    batch[0].fail(Unavailable(_reason(why)))
+                    batch[0].fail(Unavailable(explain(why).sentence))
                 return
             middle = len(batch) // 2
             await self._store(connection, batch[:middle])
@@ -334,11 +337,3 @@ def is_poison(error: Exception) -> bool:
 
 def _lane_name(lane: int) -> str:
     return f"lane {lane}"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, asyncpg.PostgresError):
-        return f"the database refused: {describe(error)}"
-    if isinstance(error, TimeoutError):
-        return "the database did not answer in time"
-    return f"the database is away: {type(error).__name__}"

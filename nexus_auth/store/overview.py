@@ -2,24 +2,53 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from nexus_auth.clerk.catalogue import PROJECTED
+
 STANDING = files("nexus_auth.store").joinpath("status.sql").read_text("utf-8")
 RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
+ROWS = files("nexus_auth.store").joinpath("status_rows.sql").read_text("utf-8")
+SEEN = files("nexus_auth.store").joinpath("seen_so_far.sql").read_text("utf-8")
+COPY = files("nexus_auth.store").joinpath("watermarks_copy.sql").read_text("utf-8")
 CONNECTIONS = files("nexus_auth.store").joinpath("connections.sql").read_text("utf-8")
 FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
+SECRETS = files("nexus_auth.store").joinpath("secrets_seen.sql").read_text("utf-8")
+UNLISTED = files("nexus_auth.store").joinpath("findings_unlisted.sql").read_text("utf-8")
 
 PROBLEMS = (
     *("missing", "stale", "extra", "edited", "deep", "projection", "resurfaced", "ahead", "unadopted", "refused"),
 )
 """What a finding may be."""
 
+OPEN = ("reported", "parked", "queued", "awaiting second read", "refused")
+"""Actions that leave a difference standing."""
+
 
 async def standing(connection: Any) -> Mapping[str, Any]:
     """The database's numbers, one row: see the query."""
     return dict(await connection.fetchrow(STANDING))
+
+
+async def rows(connection: Any) -> Mapping[str, int]:
+    """How many rows applications read, by kind."""
+    numbers = {row["kind"]: row["number"] for row in await connection.fetch(ROWS)}
+    return {entity.kind: numbers.get(entity.kind, 0) for entity in PROJECTED}
+
+
+async def seen_so_far(connection: Any, sync: str) -> int:
+    """How many objects the newest sweep of a sync has seen."""
+    seen: int = await connection.fetchval(SEEN, sync)
+    return seen
+
+
+async def copy_watermarks(connection: Any, sync: str, *, to: str) -> None:
+    """Lets runs under another name look back to where a sync has come to."""
+    await connection.execute(COPY, sync, to)
 
 
 async def recent_runs(connection: Any, *, limit: int = 20) -> list[dict[str, Any]]:
@@ -57,11 +86,28 @@ async def connections(connection: Any, *, role_prefix: str) -> Mapping[str, Any]
     return {**row, "by_login": json.loads(row["by_login"])}
 
 
-async def findings(
-    connection: Any, *, run: int | None, kind: str | None, problem: str | None, limit: int
-) -> list[Mapping[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Findings of one run, the newest of them, and how many there are in all."""
+
+    rows: Sequence[Mapping[str, Any]] = ()
+    total: int = 0
+    """Of the run, shown or not."""
+    open: int = 0
+    """Of these, how many still stand."""
+    unlisted: int = 0
+    """Missing rows that the run counted and did not list one by one, as a backfill does."""
+
+
+async def findings(connection: Any, *, run: int | None, kind: str | None, problem: str | None, limit: int) -> Found:
     """What a run found, or the newest run that found something."""
-    return [dict(row) for row in await connection.fetch(FINDINGS, run, kind, problem, limit)]
+    rows = [dict(row) for row in await connection.fetch(FINDINGS, run, kind, problem, limit, list(OPEN))]
+    total, standing = (rows[0]["total"], rows[0]["open"]) if rows else (0, 0)
+    for row in rows:
+        del row["total"], row["open"]
+    shown = run if run is not None else rows[0]["run_id"] if rows else None
+    unlisted = await connection.fetchval(UNLISTED, shown) if shown is not None else 0
+    return Found(rows, total, standing, unlisted)
 
 
 async def newest_with_findings(connection: Any, *, sync: str) -> int | None:
@@ -72,6 +118,33 @@ async def newest_with_findings(connection: Any, *, sync: str) -> int | None:
         sync,
     )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Whether events arrive."""
+
+    claimed_at: datetime | None
+    """Since when the database belongs to an instance; None where the reader may not know it, or nobody holds it."""
+    last_event_at: datetime | None
+    secrets: dict[str, datetime] | None
+    """Fingerprints of the secrets that verified the last day's events, with the last event of each; None: unknown."""
+
+
+async def arrivals(connection: Any) -> Arrivals:
+    """When the last event came, and which secrets verified the last day's. Any of our groups may ask, and learns what
+    it may read.
+    """
+    last = await connection.fetchval("select max(received_at) from clerk_private.inbox_seen")
+    may = await connection.fetchval(
+        "select has_column_privilege('clerk_private.inbox', 'secret', 'select')"
+        " and has_column_privilege('clerk_private.instance', 'claimed_at', 'select')"
+    )
+    if not may:
+        return Arrivals(None, last, None)
+    claimed = await connection.fetchval("select claimed_at from clerk_private.instance")
+    rows = await connection.fetch(SECRETS)
+    return Arrivals(claimed, last, {row["secret"]: row["last"] for row in rows})
 
 
 async def drift(connection: Any, *, sync: str, limit: int) -> tuple[int, list[Mapping[str, Any]]]:

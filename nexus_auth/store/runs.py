@@ -275,6 +275,9 @@ async def park(connection: Any, run: Run, ids: Sequence[str]) -> int:
     Answers the run that waits: the one that parked the same ids before, with its approval, or this one, which then
     takes the place of any other.
     """
+    if run.waits_for is not None:  # it parked some before
+        before = await connection.fetch(SQL["parked_ids"], run.waits_for)
+        ids = sorted({*ids, *(row["id"] for row in before)})
     parked = digest([(run.kind, object_id) for object_id in ids])
     waiting: int | None = await connection.fetchval(SQL["same_parked"], run.sync, run.kind, parked)
     if waiting is None:

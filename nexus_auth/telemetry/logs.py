@@ -132,11 +132,17 @@ class OnChange:
         self._over = over
         self._said: object = None
 
-    def trouble(self, text: str, **extra: object) -> None:
-        """There is this trouble now; logged as an error unless text and `extra` are those of the last one."""
-        if (text, extra) != self._said:
-            self._said = (text, extra)
-            self._logger.error(text, extra=extra)
+    def trouble(self, text: str, *, kind: str | None = None, **extra: object) -> bool:
+        """There is this trouble now. Logged as an error, and True, unless it is the last one that was logged.
+
+        Two troubles are the same where their `kind` is; without one, where text and `extra` are.
+        """
+        trouble = (text, extra) if kind is None else kind
+        if trouble == self._said:
+            return False
+        self._said = trouble
+        self._logger.error(text, extra=extra)
+        return True
 
     def fine(self) -> None:
         """There is none."""

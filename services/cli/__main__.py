@@ -1,10 +1,15 @@
 """`nexus-auth`, also `python -m services.cli`: puts the commands together."""
 
+from importlib.metadata import version
+
 import click
 
 from services.cli.approve import approve
+from services.cli.doctor.command import doctor
 from services.cli.explain import explain
 from services.cli.findings import findings
+from services.cli.forget import forget
+from services.cli.held import held
 from services.cli.inbox import inbox
 from services.cli.instance import instance
 from services.cli.migrate import migrate
@@ -15,6 +20,7 @@ from services.cli.sync import sync
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("nexus-auth"), message="nexus-auth %(version)s")
 def main() -> None:
     """Keep a Postgres database in step with Clerk.
 
@@ -22,16 +28,17 @@ def main() -> None:
     plan and sync work with the reconciler's login instead, RECONCILER_DATABASE_URL.
 
     \b
-    Exit codes:
-      0  fine, or in step
-      1  drift was found, or something is parked, altered or failed
-      2  wrong usage
-      3  the database cannot be used
-      4  Clerk cannot be reached, or refuses the key
+    Exit codes (docs/reference/exit-codes.md):
+      0    done, and nothing waits for you
+      1    not so: drift, something parked or failed, or what you named does not exist
+      2    the command line or a setting is wrong
+      3    the database cannot be reached or used
+      4    Clerk cannot be reached, or refuses the key
+      130  interrupted
     """
 
 
-for command in (status, plan, sync, findings, approve, explain, migrate, instance, inbox, replay):
+for command in (doctor, status, plan, sync, findings, approve, explain, migrate, instance, inbox, replay, held, forget):
     main.add_command(command)
 
 

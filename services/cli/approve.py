@@ -15,7 +15,7 @@ import click
 from nexus_auth.store import overview, runs
 from nexus_auth.store.leadership import is_led
 from services.cli.database import Failed, connected, run
-from services.cli.output import print_json, tell
+from services.cli.output import print_json, say, tell
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
 from services.cli.wording import kind_words
@@ -39,8 +39,13 @@ async def _approve(settings: CliSettings, *, run_id: int, yes: bool, output: str
     async with connected(settings) as connection:
         of = await overview.run_of(connection, run_id)
         if of is None:
-            raise click.UsageError(f"there is no run {run_id}")
+            raise Failed(f"there is no run {run_id}")
         ids = await overview.parked_deletions(connection, run_id)
+        if of["state"] == "superseded":
+            later = of["superseded_by"]
+            raise Failed(f"run {run_id} was superseded by {later}: nothing was approved; look at run {later}")
+        if of["state"] == "parked" and of["waits_for"] not in (None, run_id):
+            raise Failed(f"the deletions of run {run_id} wait with run {of['waits_for']}: approve that one")
         if of["state"] != "parked" or not ids:
             raise Failed(f"run {run_id} of {of['sync']} is {of['state']} and waits for no approval")
         if runs.digest(ids) != bytes(of["parked_digest"]):
@@ -60,7 +65,7 @@ async def _approve(settings: CliSettings, *, run_id: int, yes: bool, output: str
     if output == "json":
         print_json({"run": run_id, "approved_by": who, "digest": approved.hex(), "ids": [list(pair) for pair in ids]})
     else:
-        click.echo(f"run {run_id} is approved by {who}, for 24 hours")
+        say(f"run {run_id} is approved by {who}, for 24 hours")
     if led:
         tell(f"the reconciler that leads {of['sync']} does it at its next look")
     else:

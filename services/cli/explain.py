@@ -13,7 +13,7 @@ from services.cli.output import print_json, print_pairs, print_table, tell
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
 
-MILLISECONDS = ("observed_at", "updated_at", "expected_at")
+MILLISECONDS = ("observed_at", "updated_at", "expected_at", "there_at")
 """Details that are Clerk's moments, in ms."""
 
 
@@ -21,7 +21,7 @@ MILLISECONDS = ("observed_at", "updated_at", "expected_at")
 @click.argument("object_id", metavar="ID")
 @output_option
 def explain(*, object_id: str, output: str) -> None:
-    """Explain ID (user_…, org_…, orgmem_…): arbiter's row, version, events, findings, what is parked or queued.
+    """Explain ID (user_…, org_…, orgmem_…): its state, version, events, findings, what is parked, held or queued.
 
     Everything in the order of time; exit 1 if nothing is known of it.
     """
@@ -51,6 +51,8 @@ async def _explain(settings: CliSettings, *, object_id: str, output: str) -> Non
 
 
 def _arbiter(row: Mapping[str, Any]) -> dict[str, Any]:
+    if not row["arbitrated"]:
+        return {"kind": row["kind"], "state": "unadopted", "typed_row": "present"}
     return {
         "kind": row["kind"],
         "state": "live" if row["deleted_at"] is None else "deleted",
@@ -71,7 +73,9 @@ def _arbiter(row: Mapping[str, Any]) -> dict[str, Any]:
 def _print(object_id: str, *, arbiters: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> None:
     for row in arbiters:
         print_pairs(_arbiter(row).items(), title=f"{object_id}, as it stands")
-        if (row["deleted_at"] is None) != row["typed"]:
+        if not row["arbitrated"]:
+            tell("a row that nexus-auth never wrote; a full sweep with the policy Fix takes it over, if Clerk has it")
+        elif (row["deleted_at"] is None) != row["typed"]:
             tell("the typed row and the arbiter's disagree: somebody changed it by hand, or its burial is open")
     if not arbiters:
         print_pairs([("", "never applied: there is no arbiter's row")], title=f"{object_id}, as it stands")
@@ -82,7 +86,7 @@ def _print(object_id: str, *, arbiters: Sequence[Mapping[str, Any]], steps: Sequ
                 iso(step.at),
                 step.what,
                 step.id if step.id != object_id else "",
-                "  ".join(f"{name}={value}" for name, value in _detail(step.detail).items()),
+                tuple(f"{name}={value}" for name, value in _detail(step.detail).items()),
             )
             for step in steps
         ),

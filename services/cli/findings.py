@@ -1,8 +1,5 @@
 """`nexus-auth findings`: what a run found, what was done about it, and why it had come to that."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import click
 
 from nexus_auth.store import overview
@@ -11,10 +8,7 @@ from services.cli.moments import iso, iso_ms
 from services.cli.output import print_json, print_table, tell
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
-from services.cli.wording import KINDS
-
-OPEN = ("reported", "parked")
-"""Actions that left a difference standing."""
+from services.cli.wording import KINDS, kind_words
 
 
 @click.command()
@@ -31,6 +25,7 @@ def findings(*, run_id: int | None, kind: str | None, problem: str | None, limit
     extra       Clerk does not list it       edited      a row was changed by hand
     deep        differs, same updated_at     projection  made by an older version
     resurfaced  a tombstone is listed        ahead       ours is newer than Clerk's
+    unadopted   a row that we never wrote    refused     Postgres does not take it
     """
     run(_findings(read_settings(), run_id=run_id, kind=kind, problem=problem, limit=limit, output=output))
 
@@ -40,39 +35,41 @@ async def _findings(
 ) -> None:
     async with connected(settings) as connection:
         if run_id is not None and await overview.run_of(connection, run_id) is None:
-            raise click.UsageError(f"there is no run {run_id}")
+            raise Failed(f"there is no run {run_id}")
         found = await overview.findings(
             connection, run=run_id, kind=KINDS[kind] if kind else None, problem=problem, limit=limit
         )
-    print_findings(found, limit=limit, output=output)
+    print_findings(found, output=output)
 
 
-def print_findings(found: Sequence[Mapping[str, Any]], *, limit: int, output: str) -> None:
-    """Shows rows of `overview.findings`. Raises `Failed` where one of them still stands."""
+def print_findings(found: overview.Found, *, output: str) -> None:
+    """Shows findings of a run. Raises `Failed` where one of them, shown or not, still stands."""
     if output == "json":
         print_json(
-            [{**row, "found_at": iso(row["found_at"]), "expected_at": iso_ms(row["expected_at"])} for row in found]
+            [{**row, "found_at": iso(row["found_at"]), "expected_at": iso_ms(row["expected_at"])} for row in found.rows]
         )
-    elif found:
+    elif found.rows:
         print_table(
-            ("found", "run", "kind", "id", "problem", "action", "cause"),
+            ("id", "problem", "action", "kind", "run", "found", "cause"),
             (
                 (
-                    iso(row["found_at"]),
-                    row["run_id"],
-                    row["kind"],
                     row["id"],
                     row["problem"],
                     row["action"],
+                    kind_words(row["kind"], 1),
+                    row["run_id"],
+                    iso(row["found_at"]),
                     row["cause"],
                 )
-                for row in found
+                for row in found.rows
             ),
         )
-    else:
+    elif not found.unlisted:
         tell("no finding matches")
-    if len(found) == limit:
-        tell(f"the newest {limit}; there may be more (--limit)")
-    left = sum(row["action"] in OPEN for row in found)
-    if left:
-        raise Failed(f"{left} of {len(found)} were left standing")
+    if len(found.rows) < found.total:
+        tell(f"the newest {len(found.rows):,} of {found.total:,} (--limit shows more)")
+    if found.unlisted:
+        also = "also " if found.total else ""
+        tell(f"the run {also}found {found.unlisted:,} missing rows; a backfill counts them and does not list them here")
+    if found.open:
+        raise Failed(f"{found.open:,} of {found.total:,} findings of the run still stand")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from nexus_auth.clerk import json_safety
 from nexus_auth.store.inbox import Listed, Selection, newest, show
 from services.cli.database import Failed, connected, run
 from services.cli.moments import iso, iso_ms
-from services.cli.output import print_json, print_pairs, print_table, printable, tell
+from services.cli.output import print_json, print_pairs, print_table, printable, say, say_bytes, tell
 from services.cli.selection import output_option, selection_of, selects
 from services.cli.settings import CliSettings, read_settings
 from services.cli.verification import verify
@@ -40,9 +39,9 @@ async def _list(settings: CliSettings, *, selection: Selection, limit: int, outp
         print_json([_listed(event) for event in found])
         return
     print_table(
-        ("received", "svix id", "type", "object", "state", "outcome"),
+        ("received", "type", "state", "outcome", "svix id", "object", "error"),
         (
-            (iso(e.received_at), e.svix_id, e.type or "(unreadable)", e.object_id, e.state, e.error or e.outcome)
+            (iso(e.received_at), e.type or "(unreadable)", e.state, e.outcome, e.svix_id, e.object_id, e.error)
             for e in found
         ),
     )
@@ -82,7 +81,7 @@ async def _show(settings: CliSettings, *, svix_id: str, only_body: bool, output:
         at = iso(row["received_at"])
         raise Failed(f"{svix_id} was received at {at}; the event itself is past keeping")
     if only_body:
-        sys.stdout.buffer.write(row["body"])
+        say_bytes(row["body"])
     elif output == "json":
         print_json(_shown(row))
     else:
@@ -161,8 +160,8 @@ def _print_shown(row: Mapping[str, Any]) -> None:
         print_pairs(arbiter.items(), title="\nObject as it stands now")
     elif shown["object_id"] is not None:
         print_pairs([("", "never applied")], title="\nObject as it stands now")
-    click.echo("\nBody")
-    click.echo(printable(_pretty(body), lines=True))
+    say("\nBody")
+    say(printable(_pretty(body), lines=True))
 
 
 def _pretty(body: Any) -> str:

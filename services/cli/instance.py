@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from nexus_auth.store.instance import WrongInstance, claim, holder, reclaim
-from services.cli.database import Failed, connected, run
+from services.cli.database import ClerkFailed, Failed, connected, run
 from services.cli.moments import iso
-from services.cli.output import print_json, print_pairs, tell
+from services.cli.output import print_json, print_pairs, say, tell
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
 
@@ -63,7 +63,7 @@ async def _claim(settings: CliSettings, *, instance_id: str, yes: bool, check: b
             _confirm(held[0], instance_id, yes=yes)
             await reclaim(connection, instance_id)
             tell(f"rows and events of {held[0]} are still there; events of another instance are never replayed")
-    click.echo(f"this database belongs to {instance_id} now")
+    say(f"this database belongs to {instance_id} now")
 
 
 async def _compare(settings: CliSettings, instance_id: str) -> None:
@@ -75,7 +75,7 @@ async def _compare(settings: CliSettings, instance_id: str) -> None:
         async with ClerkApi(settings.clerk_api_url, secret_key=settings.clerk_secret_key.get_secret_value()) as api:
             found = await api.instance_id()
     except (ClerkRefused, ClerkUnavailable, ValueError) as error:
-        raise Failed(f"{error} (--no-check claims without asking Clerk)") from None
+        raise ClerkFailed(f"{error} (--no-check claims without asking Clerk)") from None
     if found != instance_id:
         raise Failed(f"CLERK_SECRET_KEY belongs to {found}, not to {instance_id}; nothing was changed")
 

@@ -13,7 +13,7 @@ from nexus_auth.store.logins import LoginsRefused, ServiceLogin, make_logins, re
 from nexus_auth.store.migrations import DEFAULT_PREFIX, NOT_READY, MigrationFailed
 from nexus_auth.store.migrations import migrate as apply_migrations
 from services.cli.database import DatabaseFailed, Failed
-from services.cli.output import tell
+from services.cli.output import say, tell
 
 UNREACHED = ("away", "timeout", "full", "tls")
 
@@ -60,7 +60,7 @@ def migrate(*, database_url_env: str, wait: float, logins_from: Path | None) -> 
     except ValueError:
         raise click.UsageError("NEXUS_AUTH_ROLE_PREFIX cannot be read") from None
     for name in applied:
-        click.echo(f"applied {name}")
+        say(f"applied {name}")
     if not applied:
         tell(f"{where} is up to date")
     if logins:
@@ -75,7 +75,7 @@ def _make_logins(url: str, logins: list[ServiceLogin], *, where: str, prefix: st
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Failed(f"{where}: the logins were not made: {explain(error)}") from None
     for name, new in made:
-        click.echo(f"login {name} {'made' if new else 'updated'}")
+        say(f"login {name} {'made' if new else 'updated'}")
 
 
 def _url(variable: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
-from nexus_auth.reconcile.engine import Result
+from nexus_auth.reconcile.engine import SweepResult
 from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.store import instance
 from nexus_auth.store.budget import Share
@@ -25,8 +25,9 @@ from services.cli.wording import differing, kind_words
 @engine_options
 @output_option
 def plan(*, deep: bool, sync_name: str | None, kinds: tuple[str, ...], budget_percent: int | None, output: str) -> None:
-    """List Clerk and show which rows a full sweep would insert, update or tombstone; exit 1 if there are any.
+    """List Clerk and show which rows a full sweep would insert, update, adopt or tombstone; exit 1 if there are any.
 
+    A deletion takes two sweeps, a minute or more apart: the first read by name only queues it.
     Writes nothing. It makes the requests that the sweep would make, at the budget that the database has.
     """
     scope = Scope(
@@ -95,19 +96,20 @@ def _row(counts: dict[str, int]) -> dict[str, int]:
         "seen": counts.get("seen", 0),
         "insert": counts.get("missing", 0),
         "update": sum(counts.get(what, 0) for what in ("stale", "deep", "edited", "projection")),
+        "adopt": counts.get("unadopted", 0),
         "tombstone": counts.get("gone", 0),
         "verify": counts.get("resurfaced", 0) + counts.get("ahead", 0),
     }
 
 
-def _eta(result: Result, share: Share) -> float:
+def _eta(result: SweepResult, share: Share) -> float:
     """Seconds that so many requests take at the budget, from a full bucket."""
     return max(0.0, (result.requests - share.burst) / share.per_second)
 
 
-def _print(rows: dict[str, dict[str, Any]], *, result: Result, share: Share) -> None:
+def _print(rows: dict[str, dict[str, Any]], *, result: SweepResult, share: Share) -> None:
     print_table(
-        ("kind", "Clerk lists", "insert", "update", "tombstone", "verify first"),
+        ("kind", "Clerk lists", "insert", "update", "adopt", "tombstone", "verify first"),
         ((kind_words(kind, 2), *(f"{number:,}" for number in row.values())) for kind, row in rows.items()),
     )
     pace = f"{share.per_second:.2f} a second"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nexus_auth.store.inbox import Selection, count
+from nexus_auth.store.inbox import Selection, count, unknown
 from nexus_auth.store.instance import holder
 from nexus_auth.store.replay import FOREIGN, Replayed
 from nexus_auth.store.replay import replay as replay_events
@@ -26,7 +26,7 @@ MOST_PARKED = 20
 @click.option("--dry-run", is_flag=True, help="Do the work and take it back: shows what would happen.")
 @output_option
 def replay(*, everything: bool, dry_run: bool, output: str, **filters: Any) -> None:
-    """Apply stored events again, oldest first; exit 1 if one is still parked.
+    """Apply stored events again, oldest first; exit 1 if one is still parked, or no event has an id that was named.
 
     Every event keeps its version, so an old one changes nothing that is newer.
     """
@@ -46,6 +46,7 @@ async def _replay(settings: CliSettings, *, selection: Selection, dry_run: bool,
             instance_id = await _instance(connection, expected=settings.clerk_instance_id)
             now = await connection.fetchval("select now()")
             selection = replace(selection, until=min(selection.until or now, now))
+            missing = await unknown(connection, selection=selection)
             with progress("replayed", total=await count(connection, selection=selection)) as advance:
                 batches = replay_events(connection, selection=selection, instance_id=instance_id, dry_run=dry_run)
                 async for batch in batches:
@@ -60,6 +61,8 @@ async def _replay(settings: CliSettings, *, selection: Selection, dry_run: bool,
     left = sum(number for outcome, number in counts.items() if Replayed("", "", outcome).parked)
     if left:
         raise Failed(f"{left} of {counts.total()} events {'would stay' if dry_run else 'are still'} parked")
+    if missing:
+        raise Failed(f"no event that matches is, or speaks of, {' '.join(missing)}")
 
 
 async def _instance(connection: Any, *, expected: str | None) -> str:

@@ -1,6 +1,7 @@
 """`nexus-auth status`: one look at how a database stands, and what waits for somebody."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,10 +11,13 @@ from nexus_auth.store import overview
 from nexus_auth.store.instance import holder
 from services.cli.database import Failed, connected, run
 from services.cli.moments import iso, iso_ms
-from services.cli.output import print_json, print_pairs, print_table
+from services.cli.output import print_json, print_pairs, print_table, say
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
-from services.cli.wording import found_of, kind_words, repaired_of
+from services.cli.wording import KINDS, found_of, kind_words, repaired_of
+
+STATES = ("aborted", "superseded", "completed", "running", "parked", "failed")
+"""Of a sweep's runs, that which says most about it last."""
 
 
 @click.command()
@@ -26,126 +30,159 @@ def status(*, output: str) -> None:
 async def _status(settings: CliSettings, *, output: str) -> None:
     async with connected(settings) as connection:
         held = await holder(connection)
-        standing = await overview.standing(connection)
-        runs = await overview.recent_runs(connection)
-        budget = await overview.budget(connection, held[0]) if held else None
-        differing = await overview.standing_differences(connection)
-        connections = await overview.connections(connection, role_prefix=settings.role_prefix)
-    trouble = list(_trouble(standing, runs))
-    if output == "json":
-        print_json(
-            {
-                **_shown(held, standing=standing, runs=runs, budget=budget, trouble=trouble),
-                "connections": connections,
-                "counts_differ": [
-                    {**of, **{at: iso(of[at]) for at in ("first_seen_at", "checked_at")}} for of in differing
-                ],
-            }
+        seen = Seen(
+            instance_id=held[0] if held else None,
+            rows=await overview.rows(connection),
+            standing=await overview.standing(connection),
+            runs=await overview.recent_runs(connection),
+            budget=await overview.budget(connection, held[0]) if held else None,
+            differing=await overview.standing_differences(connection),
+            connections=await overview.connections(connection, role_prefix=settings.role_prefix),
         )
+    trouble = list(_trouble(seen))
+    if output == "json":
+        print_json(_shown(seen, trouble=trouble))
     else:
-        _print(held, standing=standing, runs=runs, budget=budget, differing=differing, connections=connections)
+        _print(seen)
     if trouble:
         raise Failed("; ".join(trouble))
 
 
-def _trouble(standing: Mapping[str, Any], runs: list[dict[str, Any]]) -> Iterator[str]:
+@dataclass(frozen=True)
+class Seen:
+    """What one look found."""
+
+    instance_id: str | None
+    rows: Mapping[str, int]
+    standing: Mapping[str, Any]
+    runs: Sequence[Mapping[str, Any]]
+    budget: Mapping[str, Any] | None
+    differing: Sequence[Mapping[str, Any]]
+    connections: Mapping[str, Any]
+
+
+def _trouble(seen: Seen) -> Iterator[str]:
     """Sentences about what does not mend itself."""
+    standing = seen.standing
     if standing["parked"]:
         yield f"{standing['parked']} events are parked: nexus-auth inbox list --state parked"
-    newest: dict[str, Mapping[str, Any]] = {}
-    for of in runs:
-        newest.setdefault(of["sync"], of)
+    if standing["distrusted"]:
+        yield "deletions under a signing secret that is no longer trusted are held: nexus-auth held list"
+    if standing["refused"]:
+        yield f"Postgres refuses {standing['refused']} of Clerk's objects: nexus-auth findings --problem refused"
+    newest: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for of in seen.runs:
+        newest.setdefault((of["sync"], of["kind"]), of)
         if of["state"] == "parked" and of["deletions_parked"] and of["approved_at"] is None:
             yield f"run {of['id']} waits for an approval: {of['message']}"
     for last in newest.values():
-        if last["state"] == "failed" or (last["state"] == "parked" and not last["deletions_parked"]):
-            yield f"run {last['id']} {last['state']}: {last['message']}"
+        if last["state"] == "failed" or (last["state"] == "parked" and last["waits_for"] is None):
+            yield f"run {last['id']} ({kind_words(last['kind'], 2)}) {last['state']}: {last['message']}"
 
 
-def _shown(
-    held: tuple[str, datetime, str] | None,
-    *,
-    standing: Mapping[str, Any],
-    runs: list[dict[str, Any]],
-    budget: Mapping[str, Any] | None,
-    trouble: list[str],
-) -> dict[str, Any]:
+def _shown(seen: Seen, *, trouble: list[str]) -> dict[str, Any]:
+    standing, budget = seen.standing, seen.budget
+    waiting = ("parked", "held", "waiting", "burying", "doubts", "runs_to_approve", "refused")
     return {
-        "instance": held[0] if held else None,
-        "rows": {kind: standing[kind] for kind in ("users", "organizations", "memberships")},
+        "instance": seen.instance_id,
+        "rows": {resource: seen.rows[kind] for resource, kind in KINDS.items()},
         "tombstones": standing["tombstones"],
-        "waiting": {name: standing[name] for name in ("parked", "waiting", "burying", "doubts", "runs_to_approve")},
+        "waiting": {name: standing[name] for name in waiting},
         "last_event_at": iso(standing["last_event_at"]),
         "watermark": iso_ms(standing["watermark"]),
         "budget": {**budget, "paused_until": iso(budget["paused_until"])} if budget else None,
-        "runs": [{**of, **{at: iso(of[at]) for at in ("started_at", "finished_at", "approved_at")}} for of in runs],
+        "runs": [
+            {**of, **{at: iso(of[at]) for at in ("started_at", "finished_at", "approved_at")}} for of in seen.runs
+        ],
         "trouble": trouble,
+        "connections": seen.connections,
+        "counts_differ": [
+            {**of, **{at: iso(of[at]) for at in ("first_seen_at", "checked_at")}} for of in seen.differing
+        ],
     }
 
 
-def _print(
-    held: tuple[str, datetime, str] | None,
-    *,
-    standing: Mapping[str, Any],
-    runs: list[dict[str, Any]],
-    budget: Mapping[str, Any] | None,
-    differing: list[Mapping[str, Any]],
-    connections: Mapping[str, Any],
-) -> None:
-    now = standing["now"]
+def _print(seen: Seen) -> None:
+    standing, now = seen.standing, seen.standing["now"]
     print_pairs(
         [
-            ("Clerk instance", held[0] if held else "none yet"),
-            ("users", f"{standing['users']:,}"),
-            ("organizations", f"{standing['organizations']:,}"),
-            ("memberships", f"{standing['memberships']:,}"),
+            ("Clerk instance", seen.instance_id or "none yet"),
+            *((kind_words(kind, 2), f"{number:,}") for kind, number in seen.rows.items()),
             ("tombstones", f"{standing['tombstones']:,}"),
             ("last event", ago(standing["last_event_at"], now=now)),
             ("watermark", iso_ms(standing["watermark"]) or "none: no full sweep has completed"),
-            ("budget", _budget(budget, now=now)),
-            ("connections", _connections(connections)),
-            *([("counts differ", _differing(differing))] if differing else []),
+            ("budget", _budget(seen.budget, now=now)),
+            ("connections", _connections(seen.connections)),
+            *([("counts differ", _differing(seen.differing))] if seen.differing else []),
         ],
         title="Mirror",
     )
     waiting = {
         "parked events": standing["parked"],
+        "deletions held until Clerk's API confirms them": standing["held"],
         "events of kinds that have no table yet": standing["waiting"],
         "rows still to be buried": standing["burying"],
-        "doubts queued for verification": standing["doubts"],
+        "objects that await a read by name": standing["doubts"],
         "runs that wait for an approval": standing["runs_to_approve"],
+        "objects that Postgres refuses": standing["refused"],
     }
     print_pairs(
         [(what, f"{number:,}") for what, number in waiting.items() if number] or [("nothing", "")], title="\nWaiting"
     )
-    if not runs:
-        print_pairs([("none", "nexus-auth sync --full --apply, or start the reconciler")], title="\nRuns")
+    if not seen.runs:
+        print_pairs([("none", "nexus-auth sync --full --apply, or start the reconciler")], title="\nSweeps")
         return
     print_table(
-        ("run", "sync", "mode", "policy", "state", "started", "took", "found", "repaired", "requests"),
         (
-            (
-                of["id"],
-                of["sync"],
-                of["mode"],
-                of["policy"],
-                of["state"],
-                ago(of["started_at"], now=now),
-                _took(of, now=now),
-                found_of(of["counts"]),
-                repaired_of(of["counts"]),
-                of["requests"],
-            )
-            for of in runs
+            "sweep",
+            "sync",
+            "mode",
+            "policy",
+            "state",
+            "started",
+            "took",
+            "runs",
+            "found",
+            "repaired",
+            "requests",
+            "says",
         ),
-        title="\nRuns",
+        (_sweep(runs, now=now) for runs in _sweeps(seen.runs)),
+        title="\nSweeps",
     )
-    for of in runs:
+    for of in seen.runs:
         if of["state"] == "running":
-            seen = ", ".join(
-                f"{counts.get('seen', 0):,} {kind_words(kind, 2)}" for kind, counts in of["counts"].items()
-            )
-            click.echo(f"run {of['id']} goes on (host and process: {of['holder']}): {seen or 'nothing seen yet'}")
+            number = f"{of['counts'].get('seen', 0):,} {kind_words(of['kind'], 2)}"
+            say(f"run {of['id']} goes on (host and process: {of['holder']}): {number} seen")
+
+
+def _sweeps(runs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The runs of each sweep, in the order in which they ran; the newest sweep first."""
+    sweeps: dict[int, list[Mapping[str, Any]]] = {}
+    for of in sorted(runs, key=lambda of: of["id"]):
+        sweeps.setdefault(of["sweep_id"], []).append(of)
+    return [sweeps[number] for number in sorted(sweeps, reverse=True)]
+
+
+def _sweep(runs: Sequence[Mapping[str, Any]], *, now: datetime) -> tuple[object, ...]:
+    first = runs[0]
+    counts = {of["kind"]: of["counts"] for of in runs}
+    began = min(of["started_at"] for of in runs)
+    ended = max(of["finished_at"] or now for of in runs)
+    return (
+        first["sweep_id"],
+        first["sync"],
+        first["mode"],
+        first["policy"],
+        max((of["state"] for of in runs), key=STATES.index),
+        ago(began, now=now),
+        f"{max(0.0, (ended - began).total_seconds()):.1f} s",
+        tuple(f"{of['id']} {kind_words(of['kind'], 2)}" for of in runs),
+        found_of(counts),
+        repaired_of(counts),
+        f"{sum(of['requests'] for of in runs):,}",
+        tuple(dict.fromkeys(of["message"] for of in runs if of["message"])),
+    )
 
 
 def _budget(budget: Mapping[str, Any] | None, *, now: datetime) -> str:
@@ -163,7 +200,7 @@ def _connections(held: Mapping[str, Any]) -> str:
     return f"{held['held']:,} of {held['max'] - held['reserved']:,} ({by}); max_connections {held['max']:,}"
 
 
-def _differing(differing: list[Mapping[str, Any]]) -> str:
+def _differing(differing: Sequence[Mapping[str, Any]]) -> str:
     parts = (
         f"{abs(of['difference']):,} {kind_words(of['kind'], abs(of['difference']))}"
         f" {'more' if of['difference'] > 0 else 'fewer'}"
@@ -183,7 +220,3 @@ def ago(moment: datetime | None, *, now: datetime) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
-
-
-def _took(of: Mapping[str, Any], *, now: datetime) -> str:
-    return f"{max(0.0, ((of['finished_at'] or now) - of['started_at']).total_seconds()):.1f} s"

@@ -1,7 +1,6 @@
 """`nexus-auth sync`: one run of the engine in this process, with what it found and did at its end."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ import click
 import msgspec
 
 from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
-from nexus_auth.reconcile.engine import Fenced, Result
+from nexus_auth.clerk.catalogue import BY_KIND
+from nexus_auth.reconcile.engine import Fenced, SweepResult
 from nexus_auth.reconcile.policy import SyncPolicy
 from nexus_auth.store import overview
 from nexus_auth.store.leadership import take_lead
@@ -21,15 +21,9 @@ from services.cli.output import print_json, print_table, tell
 from services.cli.progress import progress
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
-from services.cli.wording import DRIFT, differing, found_of, kind_words, repaired_of
+from services.cli.wording import differing, found_of, kind_words, repaired_of
 
 LOOK_SECONDS = 0.5
-TOTALS = {
-    "user": "/users/count",
-    "organization": "/organizations?limit=1",
-    "organization_membership": "/organization_memberships?limit=1",
-}
-"""Where Clerk says how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +96,14 @@ async def _sync(
     _judge(result, fix=fix)
 
 
-def _judge(result: Result, *, fix: bool) -> None:
+def _judge(result: SweepResult, *, fix: bool) -> None:
     if result.clerk_failed:
         raise ClerkFailed(result.message or "Clerk could not be read")
     if result.state != "completed":
         raise Failed(f"run {result.run_id} {result.state}: {result.message}")
     if not fix and differing(result.counts):
-        raise Failed(
-            f"{found_of(result.counts)}; nothing was repaired (--apply): nexus-auth findings --run {result.run_id}"
-        )
+        first = next(run.run_id for run in result.runs if differing({run.kind: run.counts}))
+        raise Failed(f"{found_of(result.counts)}; nothing was repaired (--apply): nexus-auth findings --run {first}")
 
 
 @asynccontextmanager
@@ -124,13 +117,7 @@ async def _named(shop: Workshop, *, fix: bool) -> AsyncIterator[_Name]:
             yield _Name(shop.sync, leads=True)  # the lock ends with the connection
             return
         name = f"{shop.sync}/{'by-hand' if fix else 'report'}"
-        await connection.execute(
-            "insert into clerk_private.watermarks as w (sync, kind, updated_at)"
-            " select $2, b.kind, b.updated_at from clerk_private.watermarks b where b.sync = $1"
-            " on conflict (sync, kind) do nothing",
-            shop.sync,
-            name,
-        )
+        await overview.copy_watermarks(connection, shop.sync, to=name)
         if not await take_lead(connection, name):
             raise Failed(f"another {name} goes on at this moment")
         yield _Name(name, leads=False)
@@ -149,10 +136,7 @@ async def _watched(shop: Workshop, policy: SyncPolicy, *, mode: Mode) -> AsyncIt
             told = 0
             while True:
                 await asyncio.sleep(LOOK_SECONDS)
-                text = await shop.pool.fetchval(
-                    "select counts from clerk_private.runs where sync = $1 and state = 'running'", policy.name
-                )
-                seen = sum(counts.get("seen", 0) for counts in json.loads(text or "{}").values())
+                seen = await overview.seen_so_far(shop.pool, policy.name)
                 if seen > told:
                     advance(seen - told)
                     told = seen
@@ -170,8 +154,10 @@ async def _total(shop: Workshop, policy: SyncPolicy) -> int:
     """Rows that Clerk has of the kinds; 0 for what it does not say. The run itself meets whatever is wrong."""
     total = 0
     for kind in policy.kinds:
-        path, _, query = TOTALS[kind].partition("?")
-        params = [("limit", "1")] if query else []
+        listing = BY_KIND[kind].listing
+        if listing is None:
+            continue
+        path, params = (listing.count_path, []) if listing.count_path else (listing.path, [("limit", "1")])
         try:
             total += msgspec.json.decode((await shop.requester.read(path, params)).body, type=_Total).total_count
         except (ClerkRefused, ClerkUnavailable, msgspec.DecodeError):
@@ -183,11 +169,13 @@ class _Total(msgspec.Struct):
     total_count: int = 0
 
 
-def _tell(result: Result, *, name: str, mode: Mode, fix: bool, output: str) -> None:
+def _tell(result: SweepResult, *, name: str, mode: Mode, fix: bool, output: str) -> None:
     if output == "json":
         print_json(
             {
                 "run": result.run_id,
+                "sweep": result.sweep_id,
+                "runs": {run.kind: run.run_id for run in result.runs},
                 "sync": name,
                 "mode": mode,
                 "policy": "Fix" if fix else "Report",
@@ -198,13 +186,22 @@ def _tell(result: Result, *, name: str, mode: Mode, fix: bool, output: str) -> N
             }
         )
         return
-    columns = ("seen", *DRIFT, "gone", "repaired", "tombstoned")
-    used = [c for c in columns if c in ("seen", "repaired") or any(of.get(c) for of in result.counts.values())]
     print_table(
-        ("kind", *used),
-        ((kind_words(kind, 2), *(f"{of.get(c, 0):,}" for c in used)) for kind, of in result.counts.items()),
+        ("kind", "run", "state", "seen", "found", "repaired", "says"),
+        (
+            (
+                kind_words(run.kind, 2),
+                run.run_id,
+                run.state,
+                f"{run.counts.get('seen', 0):,}",
+                found_of({run.kind: run.counts}),
+                repaired_of({run.kind: run.counts}),
+                run.message,
+            )
+            for run in result.runs
+        ),
     )
     tell(
-        f"run {result.run_id} ({mode}, {name}) {result.state}: {found_of(result.counts)};"
+        f"sweep {result.sweep_id} ({mode}, {name}) {result.state}: {found_of(result.counts)};"
         f" {repaired_of(result.counts) if fix else 'nothing repaired'}; {result.requests:,} requests"
     )

@@ -95,7 +95,7 @@ async def _verify(
     _tell(counts, findings, output=output)
     missing = sorted(set(svix_ids) - {finding.event.svix_id for finding in findings})
     if missing:
-        raise click.UsageError(f"not in the inbox: {' '.join(missing)}")
+        raise Failed(f"not in the inbox: {' '.join(missing)}")
     if counts[ALTERED]:
         raise Failed(f"{counts[ALTERED]} of {counts.total()} events are not what was signed")
 

@@ -30,7 +30,7 @@ from nexus_auth.clerk.api_hosts import ApiHostRefused, ApiHosts
 from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.reconcile.engine import DatabaseRefused, Engine, InternalError, Result, SweepResult
 from nexus_auth.reconcile.requester import Requester
-from nexus_auth.store import comparison, instance, leadership, overview, runs
+from nexus_auth.store import comparison, held, instance, leadership, overview, runs
 from nexus_auth.store.address import AddressRefused
 from nexus_auth.store.budget import Budget
 from nexus_auth.store.certificate import TlsRefused
@@ -155,8 +155,8 @@ class Led:
     async def engine(self, clerk: ClerkApi) -> Engine:
         """Makes the database this instance's, if it is nobody's; answers the engine that runs within its budget."""
         async with self.pool.acquire() as connection:
-            held = await instance.holder_id(connection)
-            instance_id = self._of.instance_id or held or await clerk.instance_id()
+            holder_id = await instance.holder_id(connection)
+            instance_id = self._of.instance_id or holder_id or await clerk.instance_id()
             await instance.claim(connection, instance_id)
         budget = Budget(self.state_pool, instance_id=instance_id, share=self._of.share)
         await budget.open()
@@ -180,6 +180,8 @@ class Led:
             asked = await read_history(connection, sync=self.sync.name, kinds=todo.policy.kinds)
         result = await engine.run(todo.policy, mode=todo.mode)
         async with self.pool.acquire() as connection:
+            if not result.clerk_failed:
+                await held.beat(connection, ahead=self.sync.interval)
             if asked.requested_at is not None:
                 await request_answered(connection, requested_at=asked.requested_at)
             if todo.mode != "incremental":

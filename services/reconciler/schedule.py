@@ -113,6 +113,8 @@ def _pressing(sync: SyncManifest, of: KindHistory, *, now: datetime) -> str | No
         return "an approval"
     if of.requested:
         return "events may have been missed"
+    if of.held_due:
+        return "deletions are held"
     if of.doubts_due and fixes:
         return "a verification is due"
     confirmable = _confirmable(sync, of)

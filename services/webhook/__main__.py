@@ -18,6 +18,7 @@ from nexus_auth import failpoints, signals
 from nexus_auth.clerk.api import ClerkApi, ClerkRefused, ClerkUnavailable
 from nexus_auth.store import instance
 from nexus_auth.store.borrowing import borrowed
+from nexus_auth.store.failure import explain, lock_holders
 from nexus_auth.store.ingest import Batch, GroupCommit
 from nexus_auth.store.pool import UnsafeDatabase, move_pool, open_pool, refuse_unsafe
 from nexus_auth.tasks import Supervisor
@@ -30,6 +31,7 @@ from services.webhook.app import Gate, Receiver
 from services.webhook.metrics import WebhookMetrics
 from services.webhook.settings import WebhookSettings
 from services.webhook.verification import Secrets
+from services.webhook.verifier import LOOK_SECONDS, HeldVerifier
 
 logger = logging.getLogger("services.webhook")
 
@@ -39,9 +41,11 @@ EXIT_CONFIGURATION = 78
 CONNECT_AGAIN_SECONDS = 1.0
 OPEN_SECONDS = 30.0
 REQUEST_SWEEP_SECONDS = 10.0
+LOCK_HOLDERS_SECONDS = 10.0
 """What a database that stands still may cost at most."""
-SPARE_CONNECTIONS = 3
-"""Beside the lanes' own: housekeeping, the request of a sweep, the gate. A changed address is tried on one more."""
+SPARE_CONNECTIONS = 4
+"""Beside the lanes' own: housekeeping, held deletions, the request of a sweep, the gate. A changed address is tried on
+one more."""
 
 APPLICATION = "nexus-auth webhook"
 
@@ -73,6 +77,8 @@ class Service:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._address = ""
         self._stop = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        """Looks who holds locks; ends by itself."""
         self._wrong: str | None = None
         """What starting again will not mend."""
 
@@ -136,16 +142,10 @@ class Service:
                 self._wrong = str(error)
                 self._stop.set()
                 break
-            except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidPasswordError) as error:
-                reason = f"the database refuses this login: {error}"
-            except (asyncpg.UndefinedFunctionError, asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-                reason = "the database has no schema, or an old one: nexus-auth migrate"
             except ClerkUnavailable as error:
                 reason = f"the Clerk instance is not known yet: {error}"
-            except asyncpg.PostgresError as error:
-                reason = f"the database refuses: {type(error).__name__}: {error}"
-            except (OSError, asyncpg.InterfaceError, TimeoutError) as error:
-                reason = f"the database is away: {type(error).__name__}"
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # TimeoutError is an OSError
+                reason = str(explain(error, role=self._role))
             else:
                 logger.info("ready", extra={"instance_id": self._gate.instance_id})
                 break
@@ -182,6 +182,8 @@ class Service:
         self._gate.instance_id, self._gate.commit, self._gate.closed_because = instance_id, commit, None
         for chore in upkeep.chores(self._pool, metrics=self._metrics, database_answers=self._receiver.database_answers):
             self._keep(chore)
+        verifier = HeldVerifier(self._pool, settings=settings, instance_id=instance_id)
+        self._keep(upkeep.Chore("verify held deletions", verifier.look, LOOK_SECONDS))
         if settings.database_url_file is not None:
             move = partial(self._move, self._pool)
             self._keep(upkeep.follow_address(settings.read_database_url, address=address, move=move))
@@ -244,12 +246,27 @@ class Service:
     def _observe(self, batch: Batch) -> None:
         self._metrics.batch_seconds.observe(batch.seconds)
         self._metrics.batch_rows.observe(batch.rows)
-        self._metrics.database_up.set(1 if batch.why is None else 0)
-        if batch.why is None:
+        self._metrics.database_up.set(1 if batch.failure is None else 0)
+        if batch.failure is None:
             self._storing.fine()
-        else:
-            self._metrics.batch_failures.inc()
-            self._storing.trouble("events are not stored, and answered with 503", why=batch.why)
+            return
+        self._metrics.batch_failures.inc()
+        failure = batch.failure
+        said = self._storing.trouble(f"events are not stored, and answered with 503: {failure}", kind=failure.kind)
+        if said and failure.kind in ("locked", "timeout"):
+            self._looking = asyncio.create_task(self._tell_lock_holders())
+
+    async def _tell_lock_holders(self) -> None:
+        if self._pool is None:
+            return
+        try:
+            async with borrowed(self._pool, seconds=LOCK_HOLDERS_SECONDS) as connection:
+                holders = await lock_holders(connection)
+        except Exception as error:
+            logger.warning("who holds locks is not known", extra={"why": str(explain(error))})
+            return
+        if holders:
+            logger.error("locks are held on tables of ours", extra={"by": "; ".join(map(str, holders[:10]))})
 
     async def _request_sweep(self) -> None:
         if self._pool is not None:

@@ -45,6 +45,8 @@ class WebhookSettings(ServiceSettings):
     answer_within: float = Field(default=10.0, gt=0)
     """Seconds in which an event is stored or answered 503. Svix waits for 15, and then for minutes until it tries
     again."""
+    verify_after: float = Field(default=60.0, ge=0)
+    """Seconds between two reads by name that find what a held deletion says is gone; the second refuses it."""
     drain_timeout: float = Field(default=20.0, gt=0)
     """Seconds that a stop may take to finish what was accepted."""
     log_events: bool = False

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
 from nexus_auth.store import maintenance
 from nexus_auth.store.borrowing import borrowed
+from nexus_auth.store.failure import explain
+from nexus_auth.store.instance import WrongInstance
 from nexus_auth.telemetry.logs import OnChange
 from services.webhook.metrics import WebhookMetrics
 from services.webhook.verification import Secrets
@@ -22,6 +25,9 @@ BACKLOG_SECONDS = 15.0
 MAINTAIN_SECONDS = 3_600.0
 LONGEST_SECONDS = 600.0
 """A round that takes longer is ended: a chore of a frozen database must not stand still for ever."""
+
+EXPECTED = (asyncpg.PostgresError, ClerkUnavailable, ClerkRefused, WrongInstance)
+"""Troubles of others: said without a trace."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +51,13 @@ async def repeat(chore: Chore) -> None:
         try:
             await chore.work()
         except Exception as error:  # whatever it was, the next round may succeed
-            said = f"{type(error).__name__}: {error}"[:300]
-            state.trouble("upkeep failed, will try again", task=chore.name, error=said)
+            failure = explain(error)
+            known = failure.kind != "other"
+            text = str(failure) if known else f"{type(error).__name__}: {error}"[:300]
+            kind = failure.kind if known else type(error).__name__
+            said = state.trouble(f"upkeep failed, will try again: {text}", kind=kind, task=chore.name)
+            if said and not known and not isinstance(error, EXPECTED):
+                logger.error("upkeep met an error of its own", exc_info=error, extra={"task": chore.name})
             await asyncio.sleep(min(chore.seconds, chore.again_after))
         else:
             state.fine()

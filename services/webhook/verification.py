@@ -28,7 +28,7 @@ TOLERANCE = 300
 FAMILIES = ("svix-", "webhook-")
 """Header names differ by sender; hosted Svix may send both."""
 
-_ID = re.compile(r"[!--/-~]{1,256}")
+_ID = re.compile(r"[!-\-/-~]{1,256}")
 """Printable ASCII without the full stop. What is signed is id, timestamp and body with full stops between them: with
 one inside the id, the same signature would fit another id, timestamp and body."""
 _TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}")

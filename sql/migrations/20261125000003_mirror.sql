@@ -61,6 +61,50 @@ create table clerk.organization_memberships (
 create index memberships_by_organization on clerk.organization_memberships (organization_id, user_id);
 create index memberships_by_user on clerk.organization_memberships (user_id, organization_id);
 
+comment on table clerk.users is 'One row per user of the Clerk instance. Keys are Clerk''s ids; written by nexus-auth alone.';
+comment on column clerk.users.id is 'Clerk''s id, user_…';
+comment on column clerk.users.primary_email is 'Address of primary_email_address_id; null where the user has none.';
+comment on column clerk.users.primary_email_verified is 'Whether that address is verified.';
+comment on column clerk.users.primary_phone is 'Number of primary_phone_number_id; null where the user has none.';
+comment on column clerk.users.username is 'username; null where the user has none.';
+comment on column clerk.users.first_name is 'first_name; null where it is not known.';
+comment on column clerk.users.last_name is 'last_name; null where it is not known.';
+comment on column clerk.users.image_url is 'Address of the picture, image_url. It may change without updated_at.';
+comment on column clerk.users.external_id is 'external_id: your own id of the user, if you gave Clerk one.';
+comment on column clerk.users.locale is 'locale, a language tag; null where Clerk has none.';
+comment on column clerk.users.public_metadata is 'public_metadata; {} where there is none. Private and unsafe metadata are not mirrored.';
+comment on column clerk.users.banned is 'banned: the user may not sign in.';
+comment on column clerk.users.locked is 'locked: too many failed attempts to sign in.';
+comment on column clerk.users.two_factor_enabled is 'two_factor_enabled: a second factor is set up.';
+comment on column clerk.users.last_sign_in_at is 'last_sign_in_at; null before the first sign-in.';
+comment on column clerk.users.created_at is 'created_at, by Clerk''s clock.';
+comment on column clerk.users.updated_at is 'updated_at, by Clerk''s clock: the version that decides between events.';
+comment on table clerk.user_emails is 'Every address of every user, from the user''s own object.';
+comment on column clerk.user_emails.user_id is 'The user, clerk.users.id.';
+comment on column clerk.user_emails.id is 'Clerk''s id of the address, idn_…';
+comment on column clerk.user_emails.email is 'email_address.';
+comment on column clerk.user_emails.verified is 'Whether verification.status is verified.';
+comment on column clerk.user_emails.is_primary is 'Whether it is the user''s primary address.';
+comment on table clerk.organizations is 'One row per organization.';
+comment on column clerk.organizations.id is 'Clerk''s id, org_…';
+comment on column clerk.organizations.name is 'name.';
+comment on column clerk.organizations.slug is 'slug; null where slugs are off.';
+comment on column clerk.organizations.image_url is 'Address of the picture, image_url. It may change without updated_at.';
+comment on column clerk.organizations.max_allowed_memberships is 'max_allowed_memberships; 0 means no limit.';
+comment on column clerk.organizations.public_metadata is 'public_metadata; {} where there is none.';
+comment on column clerk.organizations.created_by is 'Id of the user who made it; null where the API made it.';
+comment on column clerk.organizations.created_at is 'created_at, by Clerk''s clock.';
+comment on column clerk.organizations.updated_at is 'updated_at, by Clerk''s clock: the version that decides between events.';
+comment on table clerk.organization_memberships is 'One row per user and organization: who belongs where, in which role.';
+comment on column clerk.organization_memberships.id is 'Clerk''s id, orgmem_…';
+comment on column clerk.organization_memberships.organization_id is 'The organization, clerk.organizations.id.';
+comment on column clerk.organization_memberships.user_id is 'The user, clerk.users.id.';
+comment on column clerk.organization_memberships.role is 'role, for example org:admin.';
+comment on column clerk.organization_memberships.permissions is 'permissions of that role; {} where Clerk sends none.';
+comment on column clerk.organization_memberships.public_metadata is 'public_metadata of the membership; {} where there is none.';
+comment on column clerk.organization_memberships.created_at is 'created_at, by Clerk''s clock.';
+comment on column clerk.organization_memberships.updated_at is 'updated_at, by Clerk''s clock: the version that decides between events.';
+
 -- clerk_private.define_entity() turns row security on, lets the definer write and the services read, and makes a sweep's index.
 
 -- The helpers read as the definer (a policy that reads its own table recurses) and say nothing but ids.

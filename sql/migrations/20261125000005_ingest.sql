@@ -224,12 +224,12 @@ end $$;
 
 -- ---------------------------------------------------------------- held deletions
 
--- Says that somebody is there who can ask Clerk by name.
-create function clerk_private.verifier_seen() returns void
+-- Says that somebody is there who can ask Clerk by name, and comes back within p_ahead: an hour at most is believed.
+create function clerk_private.verifier_seen(p_ahead interval default '0') returns void
 language sql security definer set search_path = pg_catalog, pg_temp as $$
-  insert into clerk_private.verifier as v (seen_at) values (clock_timestamp())
-  on conflict (singleton) do update set seen_at = clock_timestamp()
-  where v.seen_at is null or v.seen_at < clock_timestamp() - interval '10 seconds' $$;
+  insert into clerk_private.verifier as v (seen_at) values (clock_timestamp() + least(p_ahead, interval '1 hour'))
+  on conflict (singleton) do update set seen_at = excluded.seen_at
+  where v.seen_at is null or v.seen_at < excluded.seen_at $$;
 
 -- Objects whose held deletions should be asked about now, with the parents by which a child is asked for.
 create function clerk_private.held_due(p_limit integer) returns table (kind text, id text, parents text[])
@@ -315,7 +315,7 @@ end $$;
 
 grant execute on function clerk_private.ingest(clerk_private.delivery[], clerk_private.change[]) to clerk_webhook;
 grant execute on function clerk_private.replay(text[], timestamptz[], clerk_private.change[]) to clerk_cli;
-grant execute on function clerk_private.verifier_seen(), clerk_private.held_due(integer),
+grant execute on function clerk_private.verifier_seen(interval), clerk_private.held_due(integer),
   clerk_private.answer_held(text, text[], boolean[], bigint[], interval) to clerk_webhook, clerk_reconciler;
 grant execute on function clerk_private.settle_held(text[], boolean, text), clerk_private.clear_secret(text, text),
   clerk_private.forget(text) to clerk_cli;
@@ -434,7 +434,8 @@ language sql stable security definer set search_path = pg_catalog, pg_temp set t
     (select extract(epoch from clock_timestamp() - min(h.held_at))::double precision from clerk_private.held_deletions h where h.state = 'held'),
     (select count(*) from clerk_private.distrusted_secrets s where s.cleared_at is null),
     (select coalesce(max(v.unverified), 0) from clerk_private.verifier v),
-    (select extract(epoch from clock_timestamp() - max(v.seen_at))::double precision from clerk_private.verifier v)
+    (select greatest(extract(epoch from clock_timestamp() - v.seen_at), 0)::double precision
+     from clerk_private.verifier v where v.seen_at is not null)
 $$;
 
 grant execute on function clerk_private.maintain() to clerk_webhook, clerk_worker, clerk_reconciler;

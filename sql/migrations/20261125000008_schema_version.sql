@@ -4,7 +4,7 @@
 set local role clerk_owner;
 create function clerk_private.schema_version() returns text language sql stable parallel safe set search_path = '' as
 $$ select '20261125000008' $$;
-grant execute on function clerk_private.schema_version() to clerk_writer;
+grant execute on function clerk_private.schema_version() to clerk_writer, clerk_worker;
 reset role;
 
 -- migrate:down

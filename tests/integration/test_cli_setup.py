@@ -65,8 +65,9 @@ def test_migrate_says_what_it_lacks(empty: Database, tmp_path: Path) -> None:
     assert migrate("migrate", DATABASE_URL="mysql://a:secret@b/c").code == 2
     assert migrate("migrate", DATABASE_URL="postgresql://a:123/secret@b/c").code == 2
     ran = migrate("migrate", DATABASE_URL=with_password(empty.admin_url, "wrong-password"))
-    assert ran.code in (1, 3)
+    assert ran.code == 3
     assert "was not migrated" in ran.err
+    assert "refused the login or its password" in ran.err
     ran = migrate("migrate", "--wait", "0", DATABASE_URL="postgresql://owner:secret-word@127.0.0.1:1/x")
     assert ran.code == 3
     assert "cannot be reached" in ran.err
@@ -110,12 +111,12 @@ async def test_the_key_says_whose_it_is_before_a_claim(database: Database, nexus
         assert f"CLERK_SECRET_KEY belongs to {settings.instance_id}, not to ins_other" in ran.err
         wrong = {**asks, "CLERK_SECRET_KEY": "sk_test_wrong"}
         ran = await asyncio.to_thread(nexus_auth, "instance", "claim", settings.instance_id, **wrong)
-        assert ran.code == 1
+        assert ran.code == 4
         assert "check CLERK_SECRET_KEY" in ran.err
         ran = await asyncio.to_thread(nexus_auth, "instance", "claim", settings.instance_id, **asks)
         assert ran.code == 0
     ran = await asyncio.to_thread(nexus_auth, "instance", "claim", "ins_other", "--yes", **asks)
-    assert ran.code == 1
+    assert ran.code == 4
     assert "cannot be reached" in ran.err
     ran = await asyncio.to_thread(nexus_auth, "instance", "claim", "ins_other", "--yes", "--no-check", **asks)
     assert ran.code == 0
@@ -173,11 +174,11 @@ def test_a_database_that_cannot_be_used_is_one_sentence_and_exit_3(
     for address, environment, said in (
         ("postgresql://clerk_cli_login:secret-word@127.0.0.1:1/x", {}, "cannot be reached"),
         ("postgresql://clerk_cli_login:secret-word@nowhere.invalid/x", {}, "cannot be reached"),
-        ("postgresql://clerk_cli_login:secret-word@127.0.0.1:port/x", {}, "is no Postgres URL"),
+        ("postgresql://clerk_cli_login:secret-word@127.0.0.1:port/x", {}, "is no Postgres URL that can be used"),
         ("postgresql://clerk_cli_login:123/secret-word@127.0.0.1/x", {}, "is no Postgres URL"),
         ("mysql://clerk_cli_login:secret-word@127.0.0.1/x", {}, "is no Postgres URL"),
         (with_password(url, "wrong-password"), {}, "refused the login or its password"),
-        (lacking, {}, "there is no database at"),
+        (lacking, {}, "the database does not exist"),
         (unmigrated, {}, "run nexus-auth migrate"),
         (database.url("webhook"), {}, "must be a member of clerk_cli"),
         (database.admin_url, {}, "is a superuser"),

@@ -24,6 +24,7 @@ from tests.run import (
     command,
     create_user,
     create_user_on_the_page,
+    delete_user,
     emit,
     finished,
     listens,
@@ -319,6 +320,41 @@ async def test_a_real_clerk_is_used_where_both_keys_are_given(home: Path) -> Non
         applied = real | {"CLERK_API_URL": clerk.api_url, "NEXUS_AUTH_APPLY": "1"}
         async with Run(home, environment=applied) as run:
             await run.says(r"The reconciler repairs what it finds")
+
+
+async def ids(variables: Mapping[str, str]) -> set[str]:
+    return {row["id"] for row in fetch(variables["ADMIN_DATABASE_URL"], "select id from clerk.users")}
+
+
+async def test_a_second_run_goes_on_where_the_first_one_ended_and_a_fresh_one_begins_anew(tmp_path: Path) -> None:
+    try:
+        async with Run(tmp_path) as run:
+            variables = await run.ready()
+            await run.says(r"^reconciler: backfill: ", seconds=200)
+            ada, grace = [await create_user(variables, f"{name}@example.com") for name in ("ada", "grace")]
+            seeded = (await newest_users(variables, offset=4_000))[0]
+            for gone in (grace, seeded):
+                await delete_user(variables, gone)
+                await run.says(rf"user\.deleted +deleted +{gone}")
+            run.send(signal.SIGTERM)
+            assert await run.exit_code() == 0
+        # The shell of the second run has read `.run/env` of the first one.
+        async with Run(tmp_path, environment=variables) as again:
+            variables = await again.ready()
+            assert "EMULATOR_URL" in variables
+            await again.says(r"^reconciler: full sweep: 5,\d\d\d users, .* all in step", seconds=200)
+            assert "resurfaced" not in again.text
+            kept = await ids(variables)
+            assert (ada in kept, grace in kept, seeded in kept) == (True, False, False)
+            again.send(signal.SIGTERM)
+            assert await again.exit_code() == 0
+        async with Run(tmp_path, arguments=["--fresh"]) as fresh:
+            variables = await fresh.ready()
+            await fresh.says(r"^reconciler: backfill: 5,000 users", seconds=200)
+            kept = await ids(variables)
+            assert (ada in kept, seeded in kept) == (False, True)
+    finally:
+        Server(home_for("run", checkout=tmp_path)).destroy()
 
 
 async def refused(home: Path, environment: Mapping[str, str]) -> str:

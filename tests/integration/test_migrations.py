@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 import pytest
@@ -155,8 +156,11 @@ def by_dbmate(url: str) -> None:
 
 
 def by_supabase_push(url: str) -> None:
-    for name in FILES:
-        execute(url, (SQL_DIR.parents[0] / "supabase" / "migrations" / name).read_text())
+    with TemporaryDirectory() as folder:
+        written = supabase.write(Path(folder))
+        assert [file.name for file in written] == FILES
+        for file in written:
+            execute(url, file.read_text())
 
 
 @pytest.mark.parametrize("run", [by_dbmate, by_supabase_push])
@@ -186,11 +190,21 @@ def seen_by(api: str, role: str) -> list[str]:
     return [row["id"] for row in rows]
 
 
-def test_supabase_copies_are_up_to_date() -> None:
-    assert supabase.out_of_date() == []
+def test_migrations_for_supabase_leave_a_projects_own_files_alone(tmp_path: Path) -> None:
+    own = tmp_path / "20260101000000_own.sql"
+    own.write_text("create table own ();")
+    supabase.main([str(tmp_path)])
+    assert own.read_text() == "create table own ();"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [own.name, *FILES]
 
 
-def test_a_supabase_copy_is_the_upward_half_in_a_transaction() -> None:
+def test_git_holds_no_copies_of_the_migrations_for_supabase() -> None:
+    assert supabase.DEFAULT_FOLDER.relative_to(supabase.CHECKOUT).parts[0] == "build"
+    assert "/build/" in (supabase.CHECKOUT / ".gitignore").read_text().splitlines()
+    assert not (SQL_DIR.parent / "supabase").exists()
+
+
+def test_a_migration_for_supabase_is_the_upward_half_in_a_transaction() -> None:
     assert (
         supabase.for_supabase("-- migrate:up\nselect 1;\n\n-- migrate:down\nselect 2;\n")
         == "begin;\nselect 1;\ncommit;\n"

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from devtools.postgres import Database
+from nexus_auth.store.views import unsafe_views
 from tests.events import event, membership, organization, user
 from tests.store import Seen, Store, as_role
 
@@ -75,6 +76,16 @@ async def test_a_user_sees_their_row_their_organizations_and_the_members_of_thes
         users=["user_d"], organizations=[], memberships=[]
     )
     assert await everything(store, Seen.user("user_x", **more)) == NOTHING
+
+
+@pytest.mark.parametrize("more", [{}, V1, V2])
+async def test_a_pending_session_is_signed_out(store: Store, more: dict[str, Any]) -> None:
+    helpers = "select array[clerk.current_user_id(), clerk.current_org_id(), clerk.current_org_role()]"
+    pending = Seen.user("user_a", sts="pending", **more)
+    assert await everything(store, pending) == NOTHING
+    assert await store.seen(pending, helpers) == [[None, None, None]]
+    for active in ("active", None):
+        assert await everything(store, Seen.user("user_a", sts=active, **more)) == OF_A
 
 
 async def test_an_active_organization_in_the_token_makes_nobody_a_member(store: Store) -> None:
@@ -161,8 +172,13 @@ async def test_what_is_being_buried_is_hidden_from_users_and_backends(store: Sto
     assert await store.seen(Seen("clerk_cli"), "select count(*) from clerk.organization_memberships") == [5]
 
 
-async def test_the_owner_sees_no_row_of_its_own_tables(store: Store) -> None:
-    assert await everything(store, Seen("clerk_owner")) == NOTHING
+async def test_the_owner_sees_every_row_so_that_the_database_can_be_dumped(store: Store) -> None:
+    assert len(await store.seen(Seen("clerk_owner"), "select id from clerk.users")) == 4
+
+
+async def test_whoever_migrates_sees_no_row_without_becoming_the_owner(store: Store) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await store.seen(Seen("clerk_migrator"), "select id from clerk.users")
 
 
 async def test_the_definer_sees_memberships_and_nothing_else(store: Store) -> None:
@@ -172,21 +188,38 @@ async def test_the_definer_sees_memberships_and_nothing_else(store: Store) -> No
             await store.seen(Seen("clerk_definer"), f"select 1 from {table}")
 
 
-async def test_a_view_of_the_owner_shows_nothing_and_an_invokers_view_what_its_caller_may_see(store: Store) -> None:
+async def test_an_invokers_view_shows_what_its_caller_may_see_and_an_owners_view_is_named(store: Store) -> None:
     await store.admin.execute(
         """
         create view public.of_owner as select id from clerk.users;
         alter view public.of_owner owner to clerk_owner;
         create view public.of_invoker with (security_invoker = true) as select id from clerk.users;
-        create function public.of_definer() returns setof text language sql security definer as
-          'select id from clerk.users';
-        alter function public.of_definer() owner to clerk_owner;
-        grant select on public.of_owner, public.of_invoker to authenticated;
+        create view public."Over it" as select id from public.of_invoker;
+        create materialized view public.kept as select id from clerk.users;
+        create view public.of_migrator as select 1 as id from clerk.users;
+        alter view public.of_migrator owner to clerk_migrator;
+        create view public.of_others as select relname from pg_class;
+        grant select on public.of_owner, public.of_invoker, public.of_migrator to authenticated;
         """
     )
-    assert await store.seen(Seen.user("user_a"), "select id from public.of_owner") == []
-    assert await store.seen(Seen.user("user_a"), "select * from public.of_definer()") == []
     assert await store.seen(Seen.user("user_a"), "select id from public.of_invoker") == ["user_a"]
+    assert len(await store.seen(Seen.user("user_a"), "select id from public.of_owner")) == 4
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await store.seen(Seen.user("user_a"), "select id from public.of_migrator")
+    found = await unsafe_views(store.admin)
+    assert [(view.name, view.materialized) for view in found] == [
+        ('public."Over it"', False),
+        ("public.kept", True),
+        ("public.of_owner", False),
+    ]
+    assert str(found[2]) == (
+        "view public.of_owner shows every row to whoever may read it: its owner clerk_owner has the rights of the"
+        " tables' owner; alter view public.of_owner set (security_invoker = true)"
+    )
+    for view in (found[0], found[2]):
+        await store.admin.execute(f"alter view {view.name} set (security_invoker = true)")
+    assert [view.name for view in await unsafe_views(store.admin)] == ["public.kept"]
+    assert await store.seen(Seen.user("user_a"), "select id from public.of_owner") == ["user_a"]
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -330,17 +363,10 @@ async def test_a_policy_with_a_function_per_row_would_be_noticed(store: Store) -
     assert "Seq Scan" in {node["Node Type"] for node in found}
 
 
-async def test_a_data_migration_as_the_owner_changes_no_row_and_as_a_writer_all_of_them(store: Store) -> None:
-    """The owner has no policy: no error says that nothing was done. Migrations that touch rows run as the writer."""
-    change = "update clerk.users set last_name = 'changed'"
-    for statement in (change, "delete from clerk.users"):
-        async with store.admin.transaction():
-            await store.admin.execute("set local role clerk_owner")
-            assert (await store.admin.execute(statement)).rpartition(" ")[2] == "0"
-    assert {row["last_name"] for row in await store.rows("clerk.users")} == {"Lovelace"}
+async def test_a_data_migration_as_the_owner_changes_every_row(store: Store) -> None:
     async with store.admin.transaction():
-        await store.admin.execute("set local role clerk_definer")
-        assert await store.admin.execute(change) == "UPDATE 4"
+        await store.admin.execute("set local role clerk_owner")
+        assert await store.admin.execute("update clerk.users set last_name = 'changed'") == "UPDATE 4"
     assert {row["last_name"] for row in await store.rows("clerk.users")} == {"changed"}
 
 

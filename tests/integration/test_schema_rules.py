@@ -11,7 +11,7 @@ from nexus_auth.store.migrations import SQL_DIR
 OURS = "('clerk'::regnamespace, 'clerk_private'::regnamespace)"
 
 ENTRIES = """
-    'ingest', 'replay', 'bury', 'held_due', 'answer_held', 'settle_held', 'clear_secret', 'forget',
+    'ingest', 'replay', 'bury', 'verifier_seen', 'held_due', 'answer_held', 'settle_held', 'clear_secret', 'forget',
     'fence', 'repair', 'undo_edits', 'set_guard', 'weigh_deletions', 'bury_verified', 'revive', 'lower_version',
     'held', 'unadopted', 'edited', 'differing', 'open_budget', 'take_budget', 'pause_budget'"""
 """Functions through which the services write; each is granted to those that need it (privileges.txt)."""
@@ -20,9 +20,13 @@ RULES = {
     "every table has row-level security": f"""
         select oid::regclass::text from pg_class
         where relnamespace in {OURS} and relkind in ('r', 'p') and not relrowsecurity""",
-    "the mirror forces row-level security upon its owner": """
+    "no table forces row-level security upon its owner, who could not be dumped": f"""
         select oid::regclass::text from pg_class
-        where relnamespace = 'clerk'::regnamespace and relkind in ('r', 'p') and not relforcerowsecurity""",
+        where relnamespace in {OURS} and relkind in ('r', 'p') and relforcerowsecurity""",
+    "nobody but a superuser has the owner's rights without becoming the owner": """
+        select m.rolname from pg_roles m
+        where not m.rolsuper and m.rolname not in ('clerk_owner', 'clerk_definer') and (
+          pg_has_role(m.oid, 'clerk_owner', 'usage') or pg_has_role(m.oid, 'clerk_definer', 'usage'))""",
     "the owner has no policy of its own, nor has everybody": f"""
         select p.polname from pg_policy p join pg_class c on c.oid = p.polrelid
         where c.relnamespace in {OURS} and p.polroles && array[0, 'clerk_owner'::regrole]::oid[]""",
@@ -61,7 +65,7 @@ RULES = {
         cross join unnest(array['anon', 'authenticated', 'service_role']) r
         where p.pronamespace in {OURS} and p.prosecdef and has_function_privilege(r, p.oid, 'execute')
           and p.proname <> all (array['hidden_ids', 'my_org_ids'])""",
-    "no service deletes from the mirror, nor writes what decides about it": f"""
+    "no service deletes from the mirror, nor writes what decides about it": """
         select c.oid::regclass || ' ' || r from pg_class c
         cross join unnest(array['writer', 'webhook', 'reconciler', 'worker', 'cli']) r
         where (c.relnamespace = 'clerk'::regnamespace and c.relkind in ('r', 'p', 'v')
@@ -128,9 +132,14 @@ VIOLATIONS = {
         "create table clerk_private.inbox_20200101 partition of clerk_private.inbox"
         " for values from ('2020-01-01') to ('2020-01-02')",
     ],
-    "the mirror forces row-level security upon its owner": [
-        "alter table clerk.users no force row level security",
-        "create table clerk.planted (id text); alter table clerk.planted enable row level security",
+    "no table forces row-level security upon its owner, who could not be dumped": [
+        "alter table clerk.users force row level security",
+        "alter table clerk_private.objects force row level security",
+    ],
+    "nobody but a superuser has the owner's rights without becoming the owner": [
+        "grant clerk_owner to clerk_webhook",
+        "create role planted; grant clerk_definer to planted",
+        "alter role clerk_migrator inherit; grant clerk_owner to clerk_migrator; grant clerk_owner to clerk_cli",
     ],
     "the owner has no policy of its own, nor has everybody": [
         "create policy planted on clerk.users to clerk_owner using (true)",

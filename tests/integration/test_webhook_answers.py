@@ -11,6 +11,7 @@ import pytest
 
 from devtools.postgres import Database
 from devtools.postgres.databases import fetch
+from nexus_auth.clerk.envelope import EXAMPLE_INSTANCES
 from tests.events import INSTANCE, T0, Signed, deleted, event, membership, organization, user
 from tests.service import WebhookService
 from tests.wire import Wire, until
@@ -163,7 +164,27 @@ async def test_an_event_of_another_instance_is_refused_loudly(database: Database
         ):
             assert await service.post(Signed(body)) == (403, "event of another Clerk instance\n")
         assert await service.metric("nexus_auth_webhook_wrong_instance_total") == 3
-        assert (await service.logged("refused an event of another instance"))["level"] == "error"
+        said = await service.logged(
+            "refused an event of another Clerk instance: its endpoint points here, or CLERK_INSTANCE_ID is wrong"
+        )
+        assert (said["level"], said["expected"]) == ("error", INSTANCE)
+        assert nothing_written(database)
+
+
+@pytest.mark.parametrize("instance", sorted(EXAMPLE_INSTANCES))
+async def test_an_example_of_clerks_dashboard_is_refused_and_recognised(
+    database: Database, tmp_path: Path, instance: str
+) -> None:
+    async with WebhookService(database, folder=tmp_path) as service:
+        for event_type in ("user.created", "email.created", "organizationMembership.deleted"):
+            signed = Signed(event(event_type, {"id": "user_29w83sxmDNGwOuEthce5gg56FcC"}, instance_id=instance))
+            status, text = await service.post(signed)
+            assert (status, text) == (403, "the signature is right; example events are not stored, real ones are\n")
+        assert await service.metric("nexus_auth_webhook_examples_total") == 3
+        assert await service.metric("nexus_auth_webhook_wrong_instance_total") == 0
+        said = [line for line in service.log.read_text().splitlines() if "refused an example event" in line]
+        assert len(said) == 3
+        assert all("signature and endpoint work" in line and '"level": "warning"' in line for line in said)
         assert nothing_written(database)
 
 

@@ -220,6 +220,36 @@ async def test_address_and_browser_of_a_person_are_dropped_unless_configured(
             assert tuple(fetch(database.admin_url, query, signed.svix_id)[0]) == (signed.body, None), case
 
 
+async def test_where_a_session_was_used_is_dropped_unless_configured(database: Database, tmp_path: Path) -> None:
+    activity = {
+        "object": "session_activity",
+        "id": "sess_activity_0123456789A",
+        "is_mobile": True,
+        **dict.fromkeys(("device_type", "browser_name", "browser_version", "ip_address", "city", "country"), PLANT),
+    }
+    bodies = {
+        "session": event("session.created", {"id": "sess_1", "object": "session", "latest_activity": activity}),
+        "user": event("user.created", user("user_1", sessions=[{"latest_activity": activity}])),
+        "suspect": event("user.created", user("user_2", first_name="\x00", sessions=[{"latest_activity": activity}])),
+        "unknown": event("galaxy.created", {"id": "galaxy_1", "ip_address": PLANT, "client": {"user_agent": PLANT}}),
+        "cut off": event("session.created", {"latest_activity": activity})[:-30],
+    }
+    query = "select body from clerk_private.inbox where svix_id = $1"
+    async with WebhookService(database, folder=tmp_path) as service:
+        for case, body in bodies.items():
+            signed = Signed(body)
+            assert PLANT.encode() in body, case
+            assert await service.post(signed) == (204, ""), case
+        dump = everything(database)
+        assert "sess_activity_0123456789A" in dump
+        assert [line for line in dump.splitlines() if PLANT in line] == []
+    async with WebhookService(database, folder=tmp_path, NEXUS_AUTH_KEEP_EVENT_ATTRIBUTES="1") as service:
+        for case, body in bodies.items():
+            signed = Signed(body)
+            assert await service.post(signed) == (204, ""), case
+            assert fetch(database.admin_url, query, signed.svix_id)[0][0] == body, case
+
+
 async def test_metadata_of_the_customer_is_not_touched(database: Database, tmp_path: Path) -> None:
     metadata = {"url": "https://example.com", "code": "red", "subject": {"body": "x"}, "links": [{"url": "y"}]}
     ada = user("user_ada", public_metadata=metadata, private_metadata=metadata, unsafe_metadata=metadata)

@@ -214,6 +214,9 @@ def test_settings_that_cannot_be_are_told_in_a_sentence_that_repeats_no_secret(
     }
     missing = str(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "short").mkdir()
+    short = tmp_path / "short" / "signing"
+    short.write_text(f"{SECRET}\nwhsec_cGxhbnRlZA==")
     cases: list[tuple[dict[str, str | None], str]] = [
         ({"CLERK_WEBHOOK_SIGNING_SECRET": None}, "set CLERK_WEBHOOK_SIGNING_SECRET or NEXUS_AUTH_WEBHOOK_SECRETS_DIR"),
         ({"CLERK_WEBHOOK_SIGNING_SECRET": " "}, "there is no signing secret"),
@@ -223,6 +226,12 @@ def test_settings_that_cannot_be_are_told_in_a_sentence_that_repeats_no_secret(
             {"CLERK_WEBHOOK_SIGNING_SECRET": None, "NEXUS_AUTH_WEBHOOK_SECRETS_DIR": str(tmp_path / "empty")},
             "there is no signing secret",
         ),
+        ({"CLERK_WEBHOOK_SIGNING_SECRET": "whsec_123"}, "CLERK_WEBHOOK_SIGNING_SECRET: secret 1 of 1: it has 2 bytes"),
+        (
+            {"CLERK_WEBHOOK_SIGNING_SECRET": None, "NEXUS_AUTH_WEBHOOK_SECRETS_DIR": str(short.parent)},
+            f"{short}: secret 2 of 2: it has 7 bytes, a signing secret has 24 or more",
+        ),
+        ({"NEXUS_AUTH_LOG_LEVEL": "planted"}, "log_level: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ({"CLERK_INSTANCE_ID": None}, "set CLERK_INSTANCE_ID, or CLERK_SECRET_KEY"),
         ({"CLERK_INSTANCE_ID": "org_planted"}, "CLERK_INSTANCE_ID"),
         ({"NEXUS_AUTH_WITHHOLD_KEY": "planted"}, "32 characters"),
@@ -239,6 +248,7 @@ def test_settings_that_cannot_be_are_told_in_a_sentence_that_repeats_no_secret(
         assert sentence in said, settings
         assert "Traceback" not in said, settings
         assert "planted" not in said, settings
+        assert "cGxhbnRlZA" not in said, settings
         assert WITHHOLD_KEY not in said
         for name in settings:
             monkeypatch.delenv(name, raising=False)
@@ -246,5 +256,5 @@ def test_settings_that_cannot_be_are_told_in_a_sentence_that_repeats_no_secret(
 
 async def test_an_address_that_is_none_is_told_without_the_password_in_it(database: Database, tmp_path: Path) -> None:
     said = await refusal(database, tmp_path, DATABASE_URL="postgresql://clerk_webhook_login:planted#word@127.0.0.1/x")
-    assert "DATABASE_URL is no address of a Postgres database" in said
+    assert "percent-encode special characters of login and password" in said
     assert "planted" not in said

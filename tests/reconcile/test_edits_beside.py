@@ -13,11 +13,11 @@ from tests.reconcile.world import FIX, REPORT
 SECONDS = 30.0
 HELD_UP = """
 alter function clerk_private.edited rename to edited_at_last;
-create function clerk_private.edited(p_kind text, p_after text, p_limit integer, p_projection smallint)
-returns table (last_id text, id text, problem text) language plpgsql as $$
+create function clerk_private.edited(p_kind text, p_after text, p_limit integer)
+returns table (last_id text, id text, problem text) language plpgsql security definer as $$
 begin
   perform pg_advisory_xact_lock(4);
-  return query select * from clerk_private.edited_at_last(p_kind, p_after, p_limit, p_projection);
+  return query select * from clerk_private.edited_at_last(p_kind, p_after, p_limit);
 end $$;
 grant execute on function clerk_private.edited to clerk_reconciler
 """

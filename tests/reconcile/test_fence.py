@@ -17,7 +17,9 @@ SECONDS = 15.0
 
 
 async def lead(world: World, holder: str) -> Run:
-    return await runs.lead(world.pool, sync=FIX.name, mode="full", policy="Fix", kinds=FIX.kinds, holder=holder)
+    return await runs.lead(
+        world.pool, sync=FIX.name, kind="user", mode="full", policy="Fix", sweep_id=1_000, holder=holder
+    )
 
 
 async def waits_for_a_lock(world: World, *, statement: str) -> None:
@@ -80,6 +82,7 @@ async def test_every_function_that_writes_for_a_run_asks_the_fence_itself(world:
         ("select clerk_private.undo_edits($1, $2, 'user', $3)", (["user_x"],)),
         ("select clerk_private.revive($1, $2, $3::clerk_private.change, 1)", (change,)),
         ("select clerk_private.lower_version($1, $2, $3::clerk_private.change)", (change,)),
+        ("select clerk_private.bury_verified($1, $2, 'user', $3, $4)", (["user_x"], [1])),
     )
     for statement, arguments in statements:
         with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
@@ -109,11 +112,21 @@ async def test_an_engine_that_was_taken_over_raises_fenced_and_writes_nothing(
     assert await world.dump() == then
 
 
-async def test_a_database_error_of_a_walker_comes_out_as_itself(make_world: MakeWorld) -> None:
+async def test_a_database_that_refuses_everything_fails_the_run_of_the_kind(make_world: MakeWorld) -> None:
+    """It is not the objects' fault, and what several walkers raise together is one error that says what it is."""
     world = await make_world(users=5_000, organizations=0, memberships=0)
     await world.admin.execute(
         "create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;"
         " create trigger refuse before insert on clerk_private.objects for each row execute function public.refuse()"
     )
-    with pytest.raises(asyncpg.RaiseError):
-        await world.sweep()
+    result = await world.sweep()
+    first = result.runs[0]
+    assert (first.kind, first.state) == ("user", "failed")
+    assert "RaiseError (P0001)" in (first.message or "")
+    row = await world.admin.fetchrow("select state, error from clerk_private.runs where id = $1", first.run_id)
+    assert tuple(row) == ("failed", "DatabaseRefused")
+    assert await world.admin.fetchval("select count(*) from clerk_private.refused_objects") <= 200
+    await world.admin.execute("drop trigger refuse on clerk_private.objects")
+    assert (await world.sweep()).state == "completed"
+    assert len(await world.ids()) == 5_000
+    assert await world.admin.fetchval("select count(*) from clerk_private.refused_objects") == 0

@@ -1,7 +1,7 @@
 """A Clerk, a database and engines between them, all in the test's own process."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import asyncpg
 
 from devtools.clerk_emulator import Emulator
 from devtools.postgres import Database
-from nexus_auth.clerk.api import ClerkApi
+from nexus_auth.clerk.api import Answer, ClerkApi, Params
 from nexus_auth.failpoints import Failpoint, nowhere
 from nexus_auth.reconcile.engine import Engine, SweepResult
 from nexus_auth.reconcile.policy import Guard, SyncPolicy
@@ -33,10 +33,24 @@ PRIVATE = (
 )
 
 
+Spoil = Callable[[str, Params, bytes], bytes]
+"""Given path, parameters and body of an answer: the body that arrives."""
+
+
+class SpoiltClerk(ClerkApi):
+    """A client whose answers a test may change on their way, while their status stays 200."""
+
+    spoil: Spoil | None = None
+
+    async def read(self, path: str, params: Params = ()) -> Answer:
+        answer = await super().read(path, params)
+        return answer if self.spoil is None else replace(answer, body=self.spoil(path, params, answer.body))
+
+
 class World:
     """Clerk's emulator as `clerk`, and the database with a reconciler's and a webhook's pool."""
 
-    def __init__(self, clerk: Emulator, *, database: Database, admin: Any, pool: Any, webhook: Any, api: ClerkApi):
+    def __init__(self, clerk: Emulator, *, database: Database, admin: Any, pool: Any, webhook: Any, api: SpoiltClerk):
         self.clerk = clerk
         self.database = database
         self.admin = admin
@@ -110,8 +124,8 @@ class World:
         """By id: problem and action, of the sweep of one run or of the newest."""
         rows = await self.admin.fetch(
             "select f.id, f.problem, f.action from clerk_private.findings f"
-            " join clerk_private.runs r on r.id = f.run_id where r.sweep_id = (select s.sweep_id from clerk_private.runs s"
-            " where s.id = coalesce($1, (select max(id) from clerk_private.runs)))",
+            " join clerk_private.runs r on r.id = f.run_id join clerk_private.runs s on s.sweep_id = r.sweep_id"
+            " where s.id = coalesce($1, (select max(id) from clerk_private.runs))",
             run,
         )
         return {row[0]: (row[1], row[2]) for row in rows}
@@ -169,7 +183,7 @@ async def open_world(clerk: Emulator, database: Database) -> World:
     prefix = database.role_prefix
     pool = await open_pool(database.url("reconciler"), role=f"{prefix}reconciler", application="tests", size=12)
     webhook = await open_pool(database.url("webhook"), role=f"{prefix}webhook", application="tests", size=3)
-    api = ClerkApi(clerk.api_url, secret_key=clerk.secret_key)
+    api = SpoiltClerk(clerk.api_url, secret_key=clerk.secret_key)
     world = World(clerk, database=database, admin=admin, pool=pool, webhook=webhook, api=api)
     await world.budget.open()
     return world

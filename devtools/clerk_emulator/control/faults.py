@@ -8,6 +8,7 @@ from devtools.clerk_emulator.api.faults import API_FAULT_KINDS, ApiFault
 from devtools.clerk_emulator.control.commands import answer, command, known, refuse
 from devtools.clerk_emulator.control.parts import Parts
 from devtools.clerk_emulator.delivery.faults import FAULT_KINDS, Fault
+from devtools.clerk_emulator.events import check_types
 
 _OF_DELIVERY = frozenset(one.name for one in fields(Fault)) - {"id"}
 _OF_API = frozenset(one.name for one in fields(ApiFault)) - {"id"}
@@ -25,6 +26,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
         wanted = await command(request, allowed=_OF_DELIVERY | _OF_API)
         if wanted.get("kind") in API_FAULT_KINDS:
             return answer(api_faults.add(ApiFault(**known(wanted, allowed=_OF_API))).as_json(), status=201)
+        check_types(str(wanted.get("types", "*")))
         return answer(faults.add(Fault(**known(wanted, allowed=_OF_DELIVERY))).as_json(), status=201)
 
     async def clear(_: web.Request) -> web.Response:

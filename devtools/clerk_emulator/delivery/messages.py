@@ -1,5 +1,6 @@
 """Messages, what became of each, and a log of bounded length."""
 
+import json
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -82,6 +83,17 @@ class Message:
     """Deliveries, retries and duplicates of it that are still to be made."""
 
     @property
+    def object_id(self) -> str | None:
+        """The id of the object that the event is about, where its body names one."""
+        try:
+            event = json.loads(self.body)
+        except ValueError:
+            return None
+        data = event.get("data") if isinstance(event, dict) else None
+        identifier = data.get("id") if isinstance(data, dict) else None
+        return identifier if isinstance(identifier, str) else None
+
+    @property
     def fate(self) -> str:
         """The worst that can be said of the message: pending, failed, lost, disabled, delivered, or unsent."""
         fates = {delivery.fate for delivery in self.deliveries.values()}
@@ -95,6 +107,7 @@ class Message:
         shape: dict[str, Any] = {
             "id": self.id,
             "type": self.type,
+            "object_id": self.object_id,
             "created_ms": self.created_ms,
             "bytes": len(self.body),
             "fate": self.fate,

@@ -9,6 +9,7 @@ from devtools.clerk_emulator.control.parts import Parts
 from devtools.clerk_emulator.delivery.endpoints import Endpoint
 from devtools.clerk_emulator.delivery.faults import Fault
 from devtools.clerk_emulator.delivery.messages import now_ms
+from devtools.clerk_emulator.events import check_types
 
 Values = Mapping[str, str]
 
@@ -108,6 +109,7 @@ def _emit(parts: Parts, values: Values) -> str:
 
 def _fault(kind: str, *numbers: str) -> Callable[[Parts, Values], str]:
     def run(parts: Parts, values: Values) -> str:
+        check_types(values.get("types") or "*")
         rule: dict[str, Any] = {"kind": kind, "types": values.get("types") or "*"}
         if values.get("rate"):
             rule["rate"] = float(values["rate"])

@@ -19,6 +19,10 @@ class Groups:
         self._later_keys[slot] = key
         self._later.setdefault(key, []).append(slot)
 
+    def later(self) -> list[tuple[int, int]]:
+        """Return slot and key of each membership that was created later."""
+        return list(self._later_keys.items())
+
     def of(self, key: int) -> list[int]:
         """Return a group's slots, ascending; those of ended memberships among them."""
         low = bisect_left(self._sorted, key, key=self._keys.__getitem__)

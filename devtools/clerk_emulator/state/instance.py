@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
 
@@ -44,6 +44,11 @@ class InstanceState:
             population.membership_space, created=array("q", population.membership_times), derive=population.membership
         )
         self.seeded_users = population.users
+        self.seed: Mapping[str, Any] = {
+            name: getattr(settings, name)
+            for name in ("seed", "users", "users_of_one_moment", "organizations", "memberships")
+        }
+        """What the seeded objects follow from."""
         self._seed = settings.seed
         self._identifications = population.identification_space
         self._numbers = count(_AFTER_SEEDED + (time.time_ns() << 40))
@@ -51,6 +56,27 @@ class InstanceState:
         self._identities: dict[tuple[str, str], str] = {}
         self._of_organization = Groups(population.membership_organizations)
         self._of_user = Groups(population.membership_users)
+
+    @property
+    def edits(self) -> int:
+        """How often something was created, changed or deleted."""
+        return self.users.edits + self.organizations.edits + self.memberships.edits
+
+    def later_memberships(self) -> list[tuple[int, int, int]]:
+        """Return the memberships that came after the seed: slot, organization's slot, user's slot."""
+        users = dict(self._of_user.later())
+        return [(slot, organization, users[slot]) for slot, organization in self._of_organization.later()]
+
+    def remembered(self) -> list[tuple[str, str, str]]:
+        """Return kind, value and owner of everything that `remember_identities` and `remember_slug` were given."""
+        return [(kind, value, owner) for (kind, value), owner in self._identities.items()]
+
+    def restore(self, *, groups: Iterable[tuple[int, int, int]], identities: Iterable[tuple[str, str, str]]) -> None:
+        """Enter what `later_memberships` and `remembered` returned."""
+        for slot, organization, user in groups:
+            self._of_organization.add(organization, slot)
+            self._of_user.add(user, slot)
+        self._identities = {(kind, value): owner for kind, value, owner in identities}
 
     def identification_id(self, *, now_ms: int) -> str:
         """Return a fresh ``idn_…``."""

@@ -12,6 +12,7 @@ What lists show may differ from what is: an object *lingers* where a replica sti
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from devtools.clerk_emulator.state.identifiers import IdentifierSpace
@@ -35,6 +36,22 @@ class Record(Protocol):
 
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TableChanges(Generic[T]):
+    """What differs from the seed."""
+
+    salt: int
+    created: list[int]
+    """Creation times of the objects that came after the seed, in order of their slots."""
+    held: dict[int, T]
+    """Records that were created or changed, by slot."""
+    removed: list[int]
+    """Slots of what was deleted."""
+
+
 #: The slot's part of the number inside an id. What is created later than the seed carries the time of the start above
 #: it, so that two runs with one seed, within one second, do not give out the same ids.
 _SLOT_BITS = 48
@@ -67,6 +84,8 @@ class Table(Generic[R]):
         self._lingering: dict[int, float | None] = {}
         self._hidden: set[int] = set()
         self._salt = time.time_ns()
+        self.edits = 0
+        """How often something was inserted, replaced or removed."""
 
     def __len__(self) -> int:
         """Return the number of live objects."""
@@ -145,6 +164,7 @@ class Table(Generic[R]):
         slot = len(self._created)
         if self._slot_in(record.id) != slot:
             raise ValueError(f"{record.id} is not the next id")
+        self.edits += 1
         self._created.append(record.created_at)
         self._held[slot] = record
         self.by_created.add(slot)
@@ -158,6 +178,7 @@ class Table(Generic[R]):
         slot = self.slot(record.id)
         if slot is None:
             raise KeyError(record.id)
+        self.edits += 1
         _move(self.by_created, slot, record.created_at)
         if self._by_updated is not None:
             _move(self._by_updated, slot, record.updated_at)
@@ -172,6 +193,7 @@ class Table(Generic[R]):
         if slot is None:
             raise KeyError(identifier)
         record = self.at(slot)
+        self.edits += 1
         self._removed.add(slot)
         if linger_seconds == 0:
             self._forget(slot)
@@ -179,6 +201,25 @@ class Table(Generic[R]):
             self._held[slot] = record
             self._lingering[slot] = None if linger_seconds is None else time.monotonic() + linger_seconds
         return record
+
+    def changes(self) -> "TableChanges[R]":
+        """Return what differs from the seed."""
+        held = {slot: record for slot, record in self._held.items() if slot not in self._removed}
+        later = list(self._created[self._seeded :])
+        return TableChanges(salt=self._salt, created=later, held=held, removed=sorted(self._removed))
+
+    def restore(self, changes: "TableChanges[R]") -> None:
+        """Bring a table that holds its seeded objects only to where another one was."""
+        self._salt = changes.salt
+        self._created.extend(changes.created)
+        self._held = dict(changes.held)
+        for slot, record in self._held.items():
+            self._created[slot] = record.created_at
+        self._removed = set(changes.removed)
+        self.by_created = Order(self._created)
+        for slot in self._removed:
+            self.by_created.discard(slot)
+        self._by_updated = None
 
     def page(self, *, offset: int, limit: int, newest_first: bool = True) -> list[R]:
         """Return a page in order of creation."""

@@ -76,15 +76,15 @@ async def _findings(
         if run_id is None:
             run_id = await overview.newest_with_findings(connection, sync=sync)
         elif await overview.run_of(connection, run_id) is None:
-            raise click.UsageError(f"there is no run {run_id}")
+            raise Failed(f"there is no run {run_id}")
         found = (
             await overview.findings(
                 connection, run=run_id, kind=KINDS[kind] if kind else None, problem=problem, limit=limit
             )
             if run_id is not None
-            else []
+            else overview.Found()
         )
-    print_findings(found, limit=limit, output=output)
+    print_findings(found, output=output)
 
 
 def _from_status(sync: Object, *, kind: str | None, problem: str | None, limit: int, output: str) -> None:

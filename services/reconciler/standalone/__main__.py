@@ -56,6 +56,8 @@ class Reconciler:
         """The syncs that have a task, as their manifests are."""
         self._failures: dict[str, int] = {}
         """Of each sync, in a row."""
+        self._forgiven: set[str] = set()
+        """Syncs whose Secrets have just changed: what failed before is tried at once."""
         self._reason: str | None = "starting"
         self._complaint: str | None = None
         """About the manifests as they are now: said once, and not at every look."""
@@ -131,7 +133,8 @@ class Reconciler:
                 trouble = trouble_of(error)
             finally:
                 self._metrics.leading.labels(sync.name).set(0)
-            if trouble is None:  # its Secrets changed
+            if trouble is None:
+                self._forgiven.add(sync.name)
                 continue
             self._failures[sync.name] = self._failures.get(sync.name, 0) + 1
             if trouble.reason == "InternalError":
@@ -158,7 +161,11 @@ class Reconciler:
             self._metrics.leading.labels(sync.name).set(1)
             engine = await led.engine(clerk)
             while self._access(sync, of) == access:
-                todo = due(led.sync, await led.history())
+                history = await led.history()
+                if sync.name in self._forgiven:
+                    self._forgiven.discard(sync.name)
+                    history = history.forgiven()
+                todo = due(led.sync, history)
                 if todo is None:
                     self._failures.pop(sync.name, None)
                     await asyncio.sleep(self._settings.look_seconds)
