@@ -6,13 +6,12 @@ The operator runs in the test's own process here, so that its tasks can be ended
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
-from services.reconciler.operator import reconcile, worker
 from services.reconciler.operator.__main__ import Operator
 from services.reconciler.operator.settings import OperatorSettings
 from services.reconciler.operator.watch import Watch
@@ -133,20 +132,32 @@ async def test_the_process_ends_with_its_main_task(stage: Stage, monkeypatch: py
         assert here.running.cancelled()
 
 
+RECONCILE = "services.reconciler.operator.reconcile"
+
+
+@contextmanager
+def broken(function: str, error: Exception) -> Iterator[None]:
+    """A function of the operator raises this, for as long as the block lasts."""
+
+    def raises(*_: Any, **__: Any) -> None:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(function, raises)
+        yield
+
+
 async def test_an_unexpected_error_in_a_run_is_a_condition_an_event_a_metric_and_a_trace(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any) -> None:
-        raise KeyError("planted")
-
-    genuine = reconcile.due
-    monkeypatch.setattr(reconcile, "due", broken)
-    with caplog.at_level(logging.WARNING):
-        async with operator_here(stage, monkeypatch) as here:
+    caplog.set_level(logging.WARNING)
+    async with operator_here(stage, monkeypatch) as here:
+        with broken(f"{RECONCILE}.due", KeyError("planted")):
             await stage.all()
             ready = await stage.kube.condition(NAME, "Ready", "False", reason="InternalError")
             assert "KeyError" in ready["message"]
             assert "planted" not in str((await stage.kube.get(SYNCS, NAME))["status"])
+            await until(lambda: stage.kube.events(reason="InternalError"), what=lambda: "an Event")
             (event, *_) = await stage.kube.events(reason="InternalError")
             assert event["type"] == "Warning"
             assert here.sample("nexus_auth_internal_errors_total", controller=SYNCS) >= 1
@@ -155,44 +166,32 @@ async def test_an_unexpected_error_in_a_run_is_a_condition_an_event_a_metric_and
             )
             assert again["status"]["nextSyncTime"]
             assert any(record.exc_info and "planted" in str(record.exc_info[1]) for record in caplog.records)
-            monkeypatch.setattr(reconcile, "due", genuine)
-            await stage.ready()
-            body = await stage.kube.get(SYNCS, NAME)
-            assert body["status"]["consecutiveFailures"] == 0
+        await stage.ready()
+        assert (await stage.kube.get(SYNCS, NAME))["status"]["consecutiveFailures"] == 0
 
 
 async def test_an_unexpected_error_at_an_instance_is_a_condition_too(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: Any, **__: Any) -> tuple[str, None]:
-        raise ZeroDivisionError("planted")
-
-    genuine = reconcile.instance_of_key
-    monkeypatch.setattr(reconcile, "instance_of_key", broken)
     async with operator_here(stage, monkeypatch) as here:
-        await stage.all()
-        ready = await stage.kube.condition(NAME, "Ready", "False", reason="InternalError", plural=INSTANCES)
-        assert "ZeroDivisionError" in ready["message"]
-        assert here.sample("nexus_auth_internal_errors_total", controller=INSTANCES) >= 1
-        monkeypatch.setattr(reconcile, "instance_of_key", genuine)
+        with broken(f"{RECONCILE}.instance_of_key", ZeroDivisionError("planted")):
+            await stage.all()
+            ready = await stage.kube.condition(NAME, "Ready", "False", reason="InternalError", plural=INSTANCES)
+            assert "ZeroDivisionError" in ready["message"]
+            assert here.sample("nexus_auth_internal_errors_total", controller=INSTANCES) >= 1
         await stage.kube.condition(NAME, "Ready", "True", plural=INSTANCES)
 
 
 async def test_a_status_that_cannot_be_made_is_counted_and_tried_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error is beyond the reach of any condition: the metric and the log tell it, and the others go on."""
-
-    def broken(*_: Any, **__: Any) -> dict[str, Any]:
-        raise RuntimeError("planted")
-
-    genuine = worker.status.after
-    monkeypatch.setattr(worker.status, "after", broken)
+    """No condition can show this error: the metric and the log do, and other objects are reconciled."""
     async with operator_here(stage, monkeypatch) as here:
-        await stage.all()
-        await stage.kube.condition(NAME, "Ready", "True", plural=INSTANCES)
-        await until(
-            lambda: here.sample("nexus_auth_internal_errors_total", controller=SYNCS) >= 1, what=lambda: "the metric"
-        )
-        monkeypatch.setattr(worker.status, "after", genuine)
+        with broken("services.reconciler.operator.status.after", RuntimeError("planted")):
+            await stage.all()
+            await stage.kube.condition(NAME, "Ready", "True", plural=INSTANCES)
+            await until(
+                lambda: here.sample("nexus_auth_internal_errors_total", controller=SYNCS) >= 1,
+                what=lambda: "the metric",
+            )
         await stage.ready()
