@@ -82,8 +82,8 @@ FAULTS: tuple[Fault, ...] = (
         "a status says why a connection failed",
         "who may do what",
         "services/reconciler/leading.py",
-        '    return Trouble("DatabaseUnavailable", what, about="database", detail=f"{type(error).__name__}: {error}")\n',
-        '    return Trouble("DatabaseUnavailable", f"{what} {error}", about="database")\n',
+        'return Trouble("DatabaseUnavailable", what, about="database", detail=',
+        'return Trouble("DatabaseUnavailable", f"{what} {error}", about="database", detail=',
         ("tests/unit/test_operator_status.py::test_every_way_in_which_a_connection_fails_reads_the_same_in_a_status",),
     ),
     Fault(

@@ -1,4 +1,4 @@
-"""The operator's metrics by Prometheus' conventions: series exist before their first event, and go with their object."""
+"""The operator's metrics by Prometheus' conventions: series exist before their first event and go with their object."""
 
 from prometheus_client import generate_latest
 

@@ -13,7 +13,7 @@ from services.cli.settings import CliSettings, NotConfigured
 from services.cli.wording import KINDS
 
 OWN_VARIABLES = ("NEXUS_AUTH_ROLE_PREFIX", "NEXUS_AUTH_ALLOW_FSYNC_OFF")
-"""What a manifest does not say and the caller's environment may."""
+"""Settings that no manifest has: they come from the caller's environment."""
 
 
 def database_settings(cluster: Cluster, sync: Mapping[str, Any]) -> CliSettings:
@@ -38,7 +38,10 @@ def engine_settings(
 
 
 def _refuse_host(instance: Mapping[str, Any]) -> None:
-    """Your rights read the API key; whoever edits the ClerkInstance chose the address. Raises `NotConfigured`."""
+    """The key is read with the caller's rights, and whoever edits the ClerkInstance chose the address.
+
+    So it goes to listed hosts only. Raises `NotConfigured`.
+    """
     try:
         hosts = ApiHosts.parse(os.environ.get("NEXUS_AUTH_API_HOSTS") or CLERK)
         hosts.check(instance["spec"].get("apiUrl", f"https://{CLERK}"))
@@ -47,7 +50,7 @@ def _refuse_host(instance: Mapping[str, Any]) -> None:
 
 
 def policy_for(sync: Mapping[str, Any]) -> SyncPolicy:
-    """The policy of a ClerkSync's spec, but repairing: a plan shows what a repair would do."""
+    """The policy of a ClerkSync's spec with `Fix`: a plan shows what a repair would do."""
     spec = sync["spec"]
     enabled = {of["name"] for of in spec.get("resources", ()) if of.get("enabled", True)}
     kinds = tuple(kind for name, kind in KINDS.items() if name in enabled or "resources" not in spec)

@@ -1,7 +1,8 @@
-"""`kubectl nexus approve`: a human says that the deletions which a run parked are right. The cluster says who it was.
+"""`kubectl nexus approve`: a person approves the deletions of a parked run.
 
-Whoever may change a ClerkSync may approve; the name written beside it is the one under which the API server knows the
-caller. It is a note for people, not a proof: the annotation can be written by hand, the API server's audit log cannot.
+Whoever may change a ClerkSync may approve. The name stored with the approval is the one under which the API server knows
+the caller. It is a note, not a proof: anybody who may approve can write another name; the API server's audit log has the
+true one.
 """
 
 import sys
@@ -29,7 +30,7 @@ from services.cli.selection import output_option
 @cluster_options
 @output_option
 def approve(*, run_id: int, name: str | None, yes: bool, wait: bool, timeout: int, output: str, **options: Any) -> None:
-    """Approve the deletions that RUN parked, exactly these ids, for 24 hours. Who approved is kept.
+    """Approve the deletions that RUN parked: exactly these ids, for 24 hours. Who approved is stored.
 
     Clerk is asked for each once more before it is deleted.
     """
@@ -81,7 +82,7 @@ def _waiting(of: Object) -> list[dict[str, Any]]:
 
 
 def _superseded_by(of: Object, run_id: int) -> int | None:
-    """The run that waits in the place of an older one of the same resource."""
+    """The run that superseded an older one of the same resource; None where none did."""
     runs = [run for sweep in status_of(of).get("history") or () for run in sweep.get("runs") or ()]
     resources = {run.get("resource") for run in runs if run.get("id") == run_id and run.get("state") == "parked"}
     later = (run["id"] for run in _waiting(of) if run.get("resource") in resources and run["id"] > run_id)

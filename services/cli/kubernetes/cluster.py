@@ -1,4 +1,4 @@
-"""The API server with the caller's own rights, and what it has to say against it as sentences.
+"""The API server, with the caller's own rights; its refusals as sentences.
 
 The official client opens the connection (kubeconfig, contexts, exec plugins, proxies); requests go by path, so that
 objects come as they are, with fields that a model of that client's may not know. It is imported when it is needed:
@@ -97,7 +97,7 @@ class Cluster:
         return self.patch(name, {"metadata": {"annotations": ours}})
 
     def whoami(self) -> str:
-        """Who the API server takes us for."""
+        """The user name under which the API server knows the caller."""
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         answer = self._send("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
         return str(json.loads(answer.data)["status"]["userInfo"]["username"])
@@ -116,7 +116,7 @@ class Cluster:
             raise ClusterFailed(f"key {key} of {where} is no text") from None
 
     def log(self, pod: Mapping[str, Any], *, follow: bool, query: Mapping[str, str]) -> Iterator[str]:
-        """Lines of a pod's first container, as they come where they are followed."""
+        """Lines of the log of a pod's first container."""
         of = pod["metadata"]
         path = f"/api/v1/namespaces/{quote(of['namespace'])}/pods/{quote(of['name'])}/log"
         asked = {**query, "container": pod["spec"]["containers"][0]["name"], **({"follow": "true"} if follow else {})}

@@ -1,4 +1,4 @@
-"""`kubectl nexus logs`: the lines of the chart's pods, found by its labels, wherever it was installed."""
+"""`kubectl nexus logs`: the logs of the chart's pods, found by its labels in any namespace."""
 
 import queue
 import threading
@@ -30,7 +30,7 @@ FORBIDDEN = 403
 @click.option("--previous", is_flag=True, help="Of the container that ran before.")
 @cluster_options
 def logs(*, component: str, follow: bool, tail: int, since: int | None, previous: bool, **options: Any) -> None:
-    """Show what the operator's pods said; without -n, of every namespace that you may look into."""
+    """Show the logs of the operator's pods; without -n, of every namespace that you may read."""
     anywhere = options["namespace"] is None
     cluster = cluster_of(options)
     pods = pods_of(cluster, component=component, anywhere=anywhere)

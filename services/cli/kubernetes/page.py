@@ -1,4 +1,4 @@
-"""The page that `kubectl nexus status` shows: everything in one look, troubles last and as sentences."""
+"""The page of `kubectl nexus status`: tables first, then the troubles as sentences."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ COLOURS = {"True": "green", "False": "red"}
 
 
 def troubles(instances: Sequence[Object], syncs: Sequence[Object], *, now: datetime) -> Iterator[str]:
-    """What does not mend itself by waiting, one sentence each."""
+    """A sentence for each object that needs somebody to act."""
     for kind, objects in (("ClerkInstance", instances), ("ClerkSync", syncs)):
         for of in objects:
             ready = condition(of, "Ready")
@@ -59,7 +59,7 @@ def print_page(instances: Sequence[Object], syncs: Sequence[Object], *, now: dat
 
 
 def shown(of: Object) -> dict[str, Any]:
-    """An object for programs: what it is, what it should be, what it says."""
+    """An object for JSON output: name, spec and status."""
     meta = of["metadata"]
     kept = {"namespace": meta["namespace"], "name": meta["name"], "generation": meta.get("generation")}
     return {**kept, "spec": of.get("spec"), "status": of.get("status")}
@@ -96,7 +96,7 @@ def _sync(of: Object, *, now: datetime) -> tuple[object, ...]:
 
 
 def _overdue(of: Object, *, now: datetime) -> float:
-    """Seconds since a run should have begun; a status is what was true when it was written."""
+    """Seconds since a run should have begun: the status may be old because no operator runs."""
     due = moment(status_of(of).get("nextSyncTime"))
     if due is None or of["spec"].get("suspend") or condition(of, "Reconciling")["status"] == "True":
         return 0.0
