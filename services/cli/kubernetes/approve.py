@@ -1,8 +1,8 @@
 """`kubectl nexus approve`: a person approves the deletions of a parked run.
 
-Whoever may change a ClerkSync may approve. The name stored with the approval is the one under which the API server knows
-the caller. It is a note, not a proof: anybody who may approve can write another name; the API server's audit log has the
-true one.
+Whoever may change a ClerkSync may approve. The name stored with the approval is the one under which the API server
+knows the caller. It is a note, not a proof: anybody who may approve can write another name; the API server's audit
+log has the true one.
 """
 
 import sys

@@ -43,7 +43,8 @@ def findings(
     output: str,
     **options: Any,
 ) -> None:
-    """List the differences that a run of the ClerkSync NAME found, with causes; exit 1 if one of them is not repaired."""
+    """List the differences that a run of the ClerkSync NAME found, with causes; exit 1 if one of them is not
+    repaired."""
     cluster = cluster_of(options)
     sync = chosen_sync(cluster, name)
     if from_status:

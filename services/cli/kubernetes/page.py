@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-import click
 from rich.text import Text
 
 from services.cli.kubernetes.objects import Object, condition, moment, name_of, status_of
-from services.cli.output import print_pairs, print_table, printable
+from services.cli.output import print_pairs, print_table, printable, say
 from services.cli.status import ago
 
 NONE = "-"
@@ -137,7 +136,7 @@ def _print_drift(syncs: Sequence[Object], *, now: datetime) -> None:
             meta = of["metadata"]
             since = _ago(drift.get("since"), now=now)
             command = f"kubectl nexus findings {meta['name']} -n {meta['namespace']}"
-            click.echo(f"and {drift['total'] - SHOWN:,} more of {name_of(of)}, the first {since}: {command}")
+            say(f"and {drift['total'] - SHOWN:,} more of {name_of(of)}, the first {since}: {command}")
 
 
 def _waiting(syncs: Sequence[Object]) -> Iterator[tuple[str, str]]:

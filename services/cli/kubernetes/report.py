@@ -23,7 +23,7 @@ from services.cli.kubernetes.logs import PRODUCT, pods_of
 from services.cli.kubernetes.objects import name_of
 from services.cli.kubernetes.options import cluster_of, cluster_options
 from services.cli.kubernetes.redaction import Redaction, bare, secret_outline, secret_values
-from services.cli.output import tell
+from services.cli.output import say, tell
 
 LOG_LINES = "2000"
 WORKLOADS = (
@@ -55,7 +55,7 @@ def report(*, all_namespaces: bool, file: Path | None, **options: Any) -> None:
         _write(target, entries)
     except OSError as error:
         raise click.ClickException(f"{target} cannot be written: {error.strerror}") from None
-    click.echo(f"{target}: {len(entries)} files; look into it before you send it")
+    say(f"{target}: {len(entries)} files; look into it before you send it")
     for sentence in gathered.missing:
         tell(f"not in it: {sentence}")
 

@@ -10,7 +10,7 @@ from services.cli.database import Failed
 from services.cli.kubernetes.objects import Object, condition, name_of, status_of
 from services.cli.kubernetes.options import chosen_sync, cluster_of, cluster_options
 from services.cli.kubernetes.waiting import wait_until
-from services.cli.output import print_json, tell
+from services.cli.output import print_json, say, tell
 from services.cli.selection import output_option
 
 REQUESTED = "sync-requested-at"
@@ -61,10 +61,10 @@ def _tell(of: Object, *, output: str, said: dict[str, Any]) -> None:
         return
     last = said.get("run")
     if not last:
-        click.echo(f"{name_of(of)}: asked for ({said['request']})")
+        say(f"{name_of(of)}: asked for ({said['request']})")
         return
     message = f": {last['message']}" if last.get("message") else ""
-    click.echo(
+    say(
         f"{name_of(of)}: sweep {last.get('id')} ({last.get('mode')}) {last.get('state')}{message};"
         f" {last.get('requests', 0):,} requests"
     )
