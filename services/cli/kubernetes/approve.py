@@ -15,7 +15,7 @@ from services.cli.kubernetes.cluster import SYNCS, Cluster
 from services.cli.kubernetes.objects import Object, condition, name_of, status_of
 from services.cli.kubernetes.options import cluster_of, cluster_options
 from services.cli.kubernetes.waiting import wait_until
-from services.cli.output import print_json, tell
+from services.cli.output import print_json, say, tell
 from services.cli.selection import output_option
 
 
@@ -94,4 +94,4 @@ def _tell(said: dict[str, Any], *, output: str) -> None:
         print_json(said)
     else:
         verb = "is approved" if said["handled"] else "is approved as soon as the operator sees it"
-        click.echo(f"run {said['run']} of {said['sync']} {verb} by {said['approved_by']}, for 24 hours")
+        say(f"run {said['run']} of {said['sync']} {verb} by {said['approved_by']}, for 24 hours")

@@ -10,7 +10,7 @@ import click
 from services.cli.database import Failed
 from services.cli.kubernetes.cluster import Cluster, ClusterFailed
 from services.cli.kubernetes.options import cluster_of, cluster_options
-from services.cli.output import printable, tell
+from services.cli.output import printable, say, tell
 
 PRODUCT = "app.kubernetes.io/name=nexus-auth"
 FORBIDDEN = 403
@@ -40,7 +40,7 @@ def logs(*, component: str, follow: bool, tail: int, since: int | None, previous
     query |= {"sinceSeconds": str(since)} if since else {}
     query |= {"previous": "true"} if previous else {}
     for name, line in _lines(cluster, pods, follow=follow, query=query):
-        click.echo(f"{name} {printable(line)}" if len(pods) > 1 else printable(line))
+        say(f"{name} {printable(line)}" if len(pods) > 1 else printable(line))
 
 
 def pods_of(cluster: Cluster, *, component: str | None, anywhere: bool) -> list[dict[str, Any]]:
