@@ -72,6 +72,8 @@ async def operator_here(stage: Stage, patch: pytest.MonkeyPatch, **settings: Any
         operator._stop.set()
         await asyncio.wait({running}, timeout=20)
         assert running.done()
+        if not running.cancelled():
+            running.result()
 
 
 async def acts_upon_a_request(stage: Stage, token: str) -> None:
