@@ -38,6 +38,7 @@ REASONS = {
     "first sweep": "FirstSweep",
     "events may have been missed": "EventsMissed",
     "a verification is due": "VerificationDue",
+    "deletions are held": "DeletionsHeld",
     "counts differ": "CountsDiffer",
     "counts differed": "CountsInDoubt",
     "an approval": "Approved",
