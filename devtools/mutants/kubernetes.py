@@ -69,6 +69,7 @@ FAULTS: tuple[Fault, ...] = (
         '        if _Origin(match["scheme"], host, port) in self.origins:\n',
         "        if True:\n",
         ("tests/unit/test_operator_api_hosts.py::test_every_other_address_is_refused",),
+        row="S1",
     ),
     Fault(
         "a Secret without the label is read",
@@ -77,6 +78,7 @@ FAULTS: tuple[Fault, ...] = (
         ", label_selector=READABLE_SELECTOR, limit=1",
         ", limit=1",
         (f"{CONSENT}a_secret_that_is_missing_or_does_not_consent_reads_the_same_and_is_taken_up_once_labelled",),
+        row="S2",
     ),
     Fault(
         "a status says why a connection failed",
@@ -85,6 +87,7 @@ FAULTS: tuple[Fault, ...] = (
         'return Trouble("DatabaseUnavailable", what, about="database", detail=',
         'return Trouble("DatabaseUnavailable", f"{what} {error}", about="database", detail=',
         ("tests/unit/test_operator_status.py::test_every_way_in_which_a_connection_fails_reads_the_same_in_a_status",),
+        row="S13",
     ),
     Fault(
         "an error that no reconciler expected is in the log alone",
@@ -93,6 +96,7 @@ FAULTS: tuple[Fault, ...] = (
         "            await self._fail(tracked, trouble_of(error))\n",
         "            trouble_of(error)\n",
         (f"{TASKS}a_status_that_cannot_be_made_is_counted_and_tried_again",),
+        row="R3",
     ),
     Fault(
         "the watch's thread ends unseen",
@@ -101,6 +105,7 @@ FAULTS: tuple[Fault, ...] = (
         "        self._call(_settle, ended, error)\n",
         "",
         (f"{TASKS}a_watch_whose_thread_ends_is_begun_again",),
+        row="R3",
     ),
     Fault(
         "an approval counts for another sync's run",
