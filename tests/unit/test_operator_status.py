@@ -176,11 +176,11 @@ def test_a_trouble_and_its_end(reason: str, about: About, stalls: bool, fresh: b
     worse = after(bad, Outcome(trouble=trouble), generation=2, now=LATER + timedelta(hours=1))
     assert worse["consecutiveFailures"] == 2
     assert find(worse["conditions"], "Ready") == find(bad["conditions"], "Ready")  # its moment stays
-    mended = after(worse, good(9), generation=2, now=LATER)
-    assert said(mended) == ("True", "InSync")
-    assert said(mended, "ConnectionReady") == said(mended, "DatabaseReady") == ("True", "Connected")
-    assert said(mended, "Stalled") is None
-    assert mended["consecutiveFailures"] == 0
+    cleared = after(worse, good(9), generation=2, now=LATER)
+    assert said(cleared) == ("True", "InSync")
+    assert said(cleared, "ConnectionReady") == said(cleared, "DatabaseReady") == ("True", "Connected")
+    assert said(cleared, "Stalled") is None
+    assert cleared["consecutiveFailures"] == 0
 
 
 def test_the_first_words_about_a_sync() -> None:
@@ -359,10 +359,18 @@ def test_an_instances_trouble_and_its_end(
         {"Stalled": "True"} if stalls else {}
     )
     assert said(bad) == ("False", reason)
-    mended = instance_after(bad, None)
-    assert {c["type"]: c["status"] for c in mended["conditions"]} == {
+    cleared = instance_after(bad, None)
+    assert {c["type"]: c["status"] for c in cleared["conditions"]} == {
         "Ready": "True",
         "ConnectionReady": "True",
         "DatabaseReady": "True",
     }
-    assert (mended["instanceId"], mended["syncs"]) == ("ins_a", 2)
+    assert (cleared["instanceId"], cleared["syncs"]) == ("ins_a", 2)
+
+
+def test_a_deletion_by_a_second_read_counts_for_the_sweep_that_queued_it() -> None:
+    known = after({}, good(1, sweeps=(ran(1, counts={"gone": 2, "awaiting": 2}),)))
+    assert known["resources"][0]["tombstoned"] == 0
+    known = after(known, good(2, sweeps=(ran(2, mode="incremental", counts={"tombstoned": 2}),)))
+    assert known["resources"][0]["tombstoned"] == 2
+    assert after(known, good(3))["resources"][0]["tombstoned"] == 0

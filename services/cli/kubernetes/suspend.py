@@ -1,4 +1,4 @@
-"""`kubectl nexus suspend` and `resume`: spec.suspend, as Flux has it. A run that goes on ends by itself."""
+"""`kubectl nexus suspend` and `resume`: they set spec.suspend, as in Flux. A run in progress ends by itself."""
 
 from typing import Any
 

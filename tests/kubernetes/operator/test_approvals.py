@@ -12,9 +12,9 @@ async def parked(stage: Stage) -> int:
     with stage.clerk.events.silence():
         for user in (await stage.world.ids())[2:5]:
             stage.clerk.changes.users.delete(user)
-    body = await stage.requested("full@1")
+    await stage.requested("full@1")
     await stage.kube.condition(NAME, "Ready", "False", reason="DeletionGuardTripped")
-    run: int = body["status"]["parkedRun"]
+    run: int = (await stage.kube.get(SYNCS, NAME))["status"]["parkedRun"]
     return run
 
 

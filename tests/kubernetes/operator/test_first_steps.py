@@ -70,8 +70,11 @@ async def test_events_that_were_lost_are_repaired(stage: Stage) -> None:
             stage.clerk.changes.users.delete(gone)
         body = await stage.requested("full@second")
         assert body["status"]["lastSync"]["mode"] == "full"
+        assert body["status"]["resources"][0]["extra"] == 1
+        body = await stage.kube.until(
+            SYNCS, NAME, lambda body: body["status"]["resources"][0]["tombstoned"] == 1, what="the second read"
+        )
         assert gone in await stage.world.dead()
-        assert body["status"]["resources"][0]["tombstoned"] == 1
 
 
 async def test_events_that_were_lost_are_reported_where_the_policy_says_so(stage: Stage) -> None:
