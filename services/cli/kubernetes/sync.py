@@ -50,7 +50,9 @@ def sync(*, name: str | None, mode: str | None, wait: bool, timeout: int, output
         seconds=timeout,
         what=f"the request to {name_of(of)}",
     )
-    last = dict(status_of(answered).get("lastSync") or {})
+    history = status_of(answered).get("history") or ()
+    asked = next((of for of in history if of.get("reason") == "Requested"), None)  # others may have run since
+    last = dict(asked or status_of(answered).get("lastSync") or {})
     _tell(answered, output=output, said={"request": request, "run": last, "drift": status_of(answered).get("drift")})
     _judge(answered, last)
 
