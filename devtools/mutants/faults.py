@@ -225,6 +225,7 @@ FAULTS: tuple[Fault, ...] = (
         "async with asyncio.timeout_at(deadline):",
         "async with asyncio.timeout_at(None):",
         (f"{DEADLINES}behind_a_table_lock_everybody_hears_a_503_within_twelve_seconds_and_the_log_says_who_holds_it",),
+        row="R15",
     ),
     Fault(
         "a line is written as often as a stranger likes",
@@ -233,6 +234,7 @@ FAULTS: tuple[Fault, ...] = (
         "    handler.addFilter(RepeatLimit())\n",
         "",
         (f"{DEADLINES}thousands_of_refused_events_are_ten_lines",),
+        row="R17",
     ),
     Fault(
         "when the memory of bodies is full, who comes last is refused",
@@ -241,6 +243,7 @@ FAULTS: tuple[Fault, ...] = (
         "self._give_up(next(iter(self._readings)))",
         "self._give_up(reading)",
         (f"{HTTP}connections_that_fill_the_body_memory_slowly_cut_off_themselves_and_no_genuine_event",),
+        row="S7",
     ),
     Fault(
         "a session's latest activity is kept",
@@ -249,6 +252,7 @@ FAULTS: tuple[Fault, ...] = (
         "    names = WITHHELD_EVERYWHERE | links | (frozenset() if keep_personal else PERSONAL)\n",
         "    names, keep_personal = WITHHELD_EVERYWHERE | links, True\n",
         (f"{WITHHELD}where_a_session_was_used_is_dropped_unless_configured",),
+        row="S3",
     ),
     Fault(
         "maintenance lets writers in while it moves rows",

@@ -187,14 +187,15 @@ class Engine:
 
         Raises `ClerkRefused`, `ClerkUnavailable`, `WrongInstance`.
         """
+        before = self._budget.requests
         await self._check_instance()
         planned: list[Result] = []
         for kind in policy.kinds:
-            before = self._budget.requests
             run = Run(id=0, sweep_id=0, sync=policy.name, kind=kind, mode=mode, policy=policy.drift, epoch=0)
             context = self._context(run, policy, dry=True)
             problems = await Sweep(context, requests=lambda: 0).execute()
             requests = self._budget.requests - before
+            before += requests
             message = "; ".join(problems) or None
             planned.append(Result(0, 0, kind, mode, "completed", message, run.counts, requests))
         return SweepResult(0, mode, tuple(planned))
