@@ -25,14 +25,15 @@ async def read_extras(context: Context, writer: PageWriter, *, dry_extras: Seque
     """
     run = context.run
     async with context.pool.acquire() as connection:
-        ids, waiting = (list(dry_extras), 0) if context.dry else await runs.extras(connection, run)
+        ids, waiting = (list(dry_extras), []) if context.dry else await runs.extras(connection, run)
         asked = await comparison.parents_of(connection, context.kind, ids)
-    run.count("awaiting", waiting)
+    await _note_waiting(context, waiting)
     if not asked:
         return None
     verdict = await verify(context.requester, context.entity, asked)
     run.count("gone", len(verdict.gone))
     run.count("refuted", len(verdict.there))
+    run.count("unproven", len(verdict.unknown))
     if context.dry:
         return _over(await _weights(context, sorted(verdict.gone)))
     await refute(context, writer, verdict)
@@ -120,6 +121,19 @@ async def _await_second_read(context: Context, ids: Sequence[str], asked: Mappin
             seconds=context.policy.verify_after,
             answers=1,
         )
+        found = [Finding(context.kind, object_id, "extra", "awaiting second read") for object_id in ids]
+        await runs.note(connection, context.run, found)
+
+    await runs.write(context.pool, context.run, work)
+    context.run.count("awaiting", len(ids))
+
+
+async def _note_waiting(context: Context, ids: Sequence[str]) -> None:
+    """A former run asked about these; the queue makes their second read."""
+    if not ids:
+        return
+
+    async def work(connection: Any) -> None:
         found = [Finding(context.kind, object_id, "extra", "awaiting second read") for object_id in ids]
         await runs.note(connection, context.run, found)
 

@@ -237,7 +237,7 @@ class Engine:
             message=message,
             requests=requests,
             error=_type_of(error),
-            clears=state == "completed" and run.listed and run.policy == "Fix" and not run.counts.get("awaiting"),
+            clears=state == "completed" and run.listed and run.policy == "Fix" and not _left_to_delete(run),
         )
         waits_for = run.waits_for if state == "parked" else None
         return Result(run.id, run.sweep_id, kind, mode, state, message, run.counts, requests, error, waits_for)
@@ -331,6 +331,11 @@ def _ending(error: Exception) -> tuple[str, str]:
     if isinstance(error, ClerkRefused | instance.WrongInstance):
         return "parked", f"{error}; nothing more was deleted"
     return "failed", f"{error}; nothing more was deleted, the next run tries again"
+
+
+def _left_to_delete(run: Run) -> bool:
+    """Whether something that the run did not see listed is still here."""
+    return bool(run.counts.get("awaiting") or run.counts.get("unproven"))
 
 
 def _awaited(run: Run) -> str | None:

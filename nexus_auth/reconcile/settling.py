@@ -5,6 +5,7 @@ first after what it doubts; and the row must still be as it was before the first
 counted and alerted on: it means that something, somewhere, went wrong.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from nexus_auth.store.runs import Finding
 
 DUPLICATES = 1_000
 """Objects in a place that only one can have, that one run asks about."""
+
+logger = logging.getLogger(__name__)
 
 PROBLEMS = {"revive": "resurfaced", "lower": "ahead", "bury": "extra"}
 
@@ -51,8 +54,12 @@ async def _queue_duplicates(context: Context) -> None:
     """Of several objects in a place that only one can have, Clerk knows one: it is asked for the others."""
     if not context.entity.one_per_parents:
         return
-    async with context.pool.acquire() as connection:
-        found = await doubts.duplicates(connection, context.kind, limit=DUPLICATES)
+    try:
+        async with context.pool.acquire() as connection:
+            found = await doubts.duplicates(connection, context.kind, limit=DUPLICATES)
+    except asyncpg.QueryCanceledError:
+        logger.warning("duplicates were not looked for: it takes too long", extra={"kind": context.kind})
+        return
     if not found:
         return
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from itertools import pairwise
 from typing import Any
 
+import asyncpg
+
 from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
 from nexus_auth.clerk.catalogue import Listing
 from nexus_auth.reconcile.answers import END, PAGE, Malformed, page_of, total_of
@@ -89,9 +91,17 @@ class Sweep:
                 # event may have come before it: rows are no sign.
                 before = await runs.repaired_before(connection, self._run.kind)
                 self._run.progress["backfill"] = not before
-            self._has_unadopted = await comparison.has_unadopted(connection, self._run.kind)
             self._writer.refused = await repair.refused_ids(connection, self._run.kind)
+        self._has_unadopted = await self._may_have_unadopted()
         self._writer.listed_missing = not self._run.progress["backfill"]
+
+    async def _may_have_unadopted(self) -> bool:
+        """Whether rows without an arbiter row must be looked for page by page; yes, where one look takes too long."""
+        try:
+            async with self._context.pool.acquire() as connection:
+                return await comparison.has_unadopted(connection, self._run.kind)
+        except asyncpg.QueryCanceledError:
+            return True
 
     # ------------------------------------------------------------ rows edited by hand
 

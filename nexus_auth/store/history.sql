@@ -29,22 +29,39 @@ select k.kind,
     where h.kind = k.kind and h.state = 'held' and h.not_before <= now() - interval '15 seconds') as held_due,
   -- the mark is answered for a kind by a run of that kind which began after it
   coalesce(i.sweep_requested_at > coalesce((
-    select max(r.started_at) from clerk_private.runs r
-    where r.sync = $1 and r.kind = k.kind and (r.state in ('completed', 'superseded') or r.waits_for is not null)), '-infinity'), false) as requested,
+    select r.started_at from clerk_private.runs r
+    where r.sync = $1 and r.kind = k.kind
+      and (r.state in ('completed', 'superseded') or r.waits_for is not null and r.state <> 'running')
+    order by r.id desc limit 1), '-infinity'), false) as requested,
   i.sweep_requested_at as requested_at,
   now() as now
 from unnest($2::text[]) k (kind)
+-- One row of an index each: runs are many, and this is asked every second.
 left join lateral (
-  select max(r.started_at) as looked_at,
-    max(r.id) filter (where r.state in ('completed', 'superseded') or r.waits_for is not null) as good
-  from clerk_private.runs r
-  where r.sync = $1 and r.kind = k.kind and r.mode = 'incremental' and r.state not in ('running', 'aborted')) looks on true
+  select
+    (select r.started_at from clerk_private.runs r
+     where r.sync = $1 and r.kind = k.kind and r.mode = 'incremental' and r.state not in ('running', 'aborted')
+     order by r.id desc limit 1) as looked_at,
+    (select r.id from clerk_private.runs r
+     where r.sync = $1 and r.kind = k.kind and r.mode = 'incremental'
+       and (r.state in ('completed', 'superseded') or r.waits_for is not null and r.state <> 'running')
+     order by r.id desc limit 1) as good) looks on true
 left join lateral (
-  select max(r.started_at) filter (where r.listed) as full_at, min(r.started_at) filter (where r.listed) as first_full_at,
-    max(r.started_at) filter (where r.listed and r.mode = 'deep') as deep_at,
-    max(r.id) filter (where r.state in ('completed', 'superseded') or r.waits_for is not null) as good
-  from clerk_private.runs r
-  where r.sync = $1 and r.kind = k.kind and r.mode <> 'incremental' and r.state not in ('running', 'aborted')) sweeps on true
+  select
+    (select r.started_at from clerk_private.runs r
+     where r.sync = $1 and r.kind = k.kind and r.mode <> 'incremental' and r.listed and r.state not in ('running', 'aborted')
+     order by r.id desc limit 1) as full_at,
+    (select r.started_at from clerk_private.runs r
+     where r.sync = $1 and r.kind = k.kind and r.mode <> 'incremental' and r.listed and r.state not in ('running', 'aborted')
+     order by r.id limit 1) as first_full_at,
+    (select r.started_at from clerk_private.runs r
+     where r.sync = $1 and r.kind = k.kind and r.mode <> 'incremental' and r.mode = 'deep' and r.listed
+       and r.state not in ('running', 'aborted')
+     order by r.id desc limit 1) as deep_at,
+    (select r.id from clerk_private.runs r
+     where r.sync = $1 and r.kind = k.kind and r.mode <> 'incremental'
+       and (r.state in ('completed', 'superseded') or r.waits_for is not null and r.state <> 'running')
+     order by r.id desc limit 1) as good) sweeps on true
 left join clerk_private.count_checks c on c.sync = $1 and c.kind = k.kind
 left join lateral (select min(v.not_before) as next from clerk_private.verify_queue v where v.kind = k.kind) q on true
 left join clerk_private.instance i on true

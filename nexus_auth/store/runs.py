@@ -212,13 +212,13 @@ async def close_findings(connection: Any, *, kind: str, ids: Sequence[str], acti
         await connection.execute(SQL["close_findings"], kind, list(ids), action)
 
 
-async def extras(connection: Any, run: Run) -> tuple[list[str], int]:
+async def extras(connection: Any, run: Run) -> tuple[list[str], list[str]]:
     """What the run's walk did not list and nothing has been decided about.
 
-    Answers the ids that nobody asked about yet, and how many others wait for their second read already.
+    Answers the ids that nobody asked about yet, and those that wait for their second read already.
     """
     rows = await connection.fetch(SQL["extras"], run.id, run.kind)
-    return [row["id"] for row in rows if not row["queued"]], sum(row["queued"] for row in rows)
+    return [row["id"] for row in rows if not row["queued"]], [row["id"] for row in rows if row["queued"]]
 
 
 async def save(connection: Any, run: Run, *, requests: int) -> None:
@@ -240,7 +240,7 @@ async def finish(
 ) -> None:
     """Ends a run: completed, parked or failed, with a sentence; `error` is the type of what ended it.
 
-    `clears`: it listed everything under policy `Fix` and found nothing to delete, so that nothing waits any more.
+    `clears`: it listed everything under policy `Fix` and left nothing to delete, so that nothing waits any more.
     """
 
     async def work(connection: Any) -> None:

@@ -35,6 +35,7 @@ create table clerk_private.runs (
 create unique index runs_one_running on clerk_private.runs (sync, kind) where state = 'running';
 create unique index runs_one_waiting on clerk_private.runs (sync, kind) where state = 'parked' and parked_digest is not null;
 create index runs_latest on clerk_private.runs (sync, kind, id desc);
+create index runs_sweeps on clerk_private.runs (sync, kind, id desc) where mode <> 'incremental';
 create index runs_ended on clerk_private.runs (finished_at);
 
 -- Every difference that a run found, and why.
