@@ -50,8 +50,7 @@ insert into clerk_private.inbox
 select now() - n * interval '80 ms', 'msg_bench_' || n, '1', 'v1,x', 'bench', 'user.updated', 1, 'user', u.id,
   array[u.id], 'applied', 'updated', convert_to(repeat(md5(n::text), 30), 'UTF8')
 from generate_series(1, {events}) n
-join (select id, row_number() over (order by id) as place, count(*) over () as number from clerk.users) u
-  on u.place = n % u.number + 1;
+join (select id, row_number() over (order by id) - 1 as place from clerk.users) u on u.place = n % {users};
 analyze clerk_private.inbox;
 """
 LOSE_USERS = """
@@ -275,7 +274,7 @@ class _Bench:
         findings = min(FINDINGS, max(rows["user"] // 2, 1))
         events = findings * EVENTS_A_FINDING
         told = bar(f"{findings:,} findings beside {events:,} events", sum(rows.values()) // 500)
-        fill, lose = FILL_INBOX.format(events=events), LOSE_USERS.format(findings=findings)
+        fill, lose = FILL_INBOX.format(events=events, users=rows["user"]), LOSE_USERS.format(findings=findings)
         execute(self._database.admin_url, *(part for part in (*fill.split(";\n"), *lose.split(";\n")) if part.strip()))
         outcome, _, _ = await self._run("full", limit="full", told=told)
         counted = outcome.counts["user"]
