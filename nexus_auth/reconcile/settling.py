@@ -5,7 +5,6 @@ first after what it doubts; and the row must still be as it was before the first
 counted and alerted on: it means that something, somewhere, went wrong.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,11 +22,6 @@ from nexus_auth.store.doubts import Doubt
 from nexus_auth.store.ingest import describe, is_poison
 from nexus_auth.store.runs import Finding
 
-DUPLICATES = 1_000
-"""Objects in a place that only one can have, that one run asks about."""
-
-logger = logging.getLogger(__name__)
-
 PROBLEMS = {"revive": "resurfaced", "lower": "ahead", "bury": "extra"}
 
 
@@ -36,7 +30,6 @@ async def settle_doubts(context: Context, writer: PageWriter) -> str | None:
 
     Only under policy `Fix`.
     """
-    await _queue_duplicates(context)
     async with context.pool.acquire() as connection:
         due = await doubts.due(connection, context.kind)
     if not due:
@@ -48,28 +41,6 @@ async def settle_doubts(context: Context, writer: PageWriter) -> str | None:
         if doubt.purpose != "bury" and doubt.id in verdict.there:
             await _there(context, writer, doubt, verdict.there[doubt.id])
     return await _settle_burials(context, writer, [doubt for doubt in due if doubt.purpose == "bury"], verdict)
-
-
-async def _queue_duplicates(context: Context) -> None:
-    """Of several objects in a place that only one can have, Clerk knows one: it is asked for the others."""
-    if not context.entity.one_per_parents:
-        return
-    try:
-        async with context.pool.acquire() as connection:
-            found = await doubts.duplicates(connection, context.kind, limit=DUPLICATES)
-    except asyncpg.QueryCanceledError:
-        logger.warning("duplicates were not looked for: it takes too long", extra={"kind": context.kind})
-        return
-    if not found:
-        return
-
-    async def work(connection: Any) -> None:
-        await doubts.queue(connection, context.kind, found, purpose="bury", seconds=0.0)
-        noted = [Finding(context.kind, doubt.id, "extra", "queued") for doubt in found]
-        await runs.note(connection, context.run, noted)
-
-    await runs.write(context.pool, context.run, work)
-    context.run.count("extra", len(found))
 
 
 async def _settle_burials(context: Context, writer: PageWriter, due: Sequence[Doubt], verdict: Verdict) -> str | None:

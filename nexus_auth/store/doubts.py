@@ -90,9 +90,3 @@ async def queued(connection: Any, kind: str, ids: Sequence[str], *, purpose: Pur
     """Of some ids those that are queued: tombstone_seq and answers by id."""
     rows = await connection.fetch(SQL["queued"], kind, list(ids), purpose)
     return {row["id"]: (row["tombstone_seq"], row["answers"]) for row in rows}
-
-
-async def duplicates(connection: Any, kind: str, *, limit: int) -> list[NewDoubt]:
-    """Live rows that share all their parents with a newer one, and that nobody asks about yet."""
-    rows = await connection.fetch(SQL["duplicates"], kind, limit)
-    return [NewDoubt(row["id"], tuple(row["parents"])) for row in rows]

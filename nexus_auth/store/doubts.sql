@@ -28,12 +28,3 @@ delete from clerk_private.verify_queue where kind = $1 and id = any ($2)
 
 -- name: queued
 select id, tombstone_seq, answers from clerk_private.verify_queue where kind = $1 and id = any ($2) and purpose = $3
-
--- name: duplicates
--- Live rows of kind $1 that share all their parents with another one, the newest left out: Clerk has one for each combination.
-select d.id, d.parents from (
-  select t.id, t.parents, row_number() over (partition by t.parents order by t.created_at desc, t.id desc) as place
-  from clerk_private.typed_rows t where t.kind = $1) d
-where d.place > 1
-  and not exists (select from clerk_private.verify_queue q where q.kind = $1 and q.id = d.id)
-order by d.id limit $2
