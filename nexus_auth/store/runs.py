@@ -372,5 +372,8 @@ async def tell_causes(connection: Any, run: Run, *, milliseconds: int) -> None:
     Raises `asyncpg.QueryCanceledError` where that takes longer than `milliseconds`.
     """
     await connection.execute("select set_config('statement_timeout', $1, true)", str(milliseconds))
-    await connection.execute(SQL["late_causes"], run.id, run.sync, run.kind)
-    await connection.execute(SQL["other_causes"], run.id)
+    await connection.execute("select set_config('plan_cache_mode', 'force_custom_plan', true)")
+    marks = await connection.fetchrow(SQL["cause_marks"], run.id, run.sync, run.kind)
+    if marks["since"] is not None:
+        await connection.execute(SQL["late_causes"], run.kind, marks["since"])
+    await connection.execute(SQL["other_causes"], run.id, marks["began"])

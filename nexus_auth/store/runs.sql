@@ -149,17 +149,24 @@ select updated_at from clerk_private.watermarks where sync = $1 and kind = $2
 insert into clerk_private.watermarks as w (sync, kind, updated_at) values ($1, $2, $3)
 on conflict (sync, kind) do update set updated_at = greatest(w.updated_at, excluded.updated_at)
 
+-- name: cause_marks
+-- From when on events matter to the findings of run $1, of sync $2 and kind $3: those of the run itself, and earlier ones. An event's
+-- time of receipt is that when its transaction began, hence a minute more. Given to the statements below as values: a planner that
+-- does not know how few rows follow reads the whole inbox.
+select
+  (select r.started_at - interval '1 minute' from clerk_private.runs r where r.id = $1) as began,
+  (select max(r.started_at) - interval '1 minute' from clerk_private.runs r where r.sync = $2 and r.kind = $3 and r.id < $1) as since
+
 -- name: other_causes
--- Why each finding of run $1 came to be, where an event says more than that none came: parked, or received after the repair.
--- Only events that are parked, or came since the run began, are looked at: what was applied before it left no difference.
+-- Why each finding of run $1 came to be, where an event says more than that none came: parked, or received after the repair. Only
+-- events that are parked, or came since the run began ($2), are looked at: what was applied before it left no difference.
 with told as materialized (
   select i.kind, i.object_id, 'parked' as cause, i.received_at, i.observed_at
   from clerk_private.inbox i where i.state = 'parked' and i.object_id is not null
   union all
   select i.kind, i.object_id, 'received late', i.received_at, i.observed_at
   from clerk_private.inbox i
-  where i.received_at > (select r.started_at - interval '1 minute' from clerk_private.runs r where r.id = $1)
-    and i.state <> 'parked' and i.object_id is not null
+  where i.received_at > $2 and i.state <> 'parked' and i.object_id is not null
 ), judged as (
   select f.kind, f.id, min(t.cause) as cause  -- parked before received late
   from told t
@@ -173,14 +180,11 @@ from judged j
 where f.run_id = $1 and f.kind = j.kind and f.id = j.id
 
 -- name: late_causes
--- Findings that no event had told of, and one has since: $1 is the run, $2 its sync, $3 its kind. Only what came since the former
--- run of the kind began is looked at, and a minute more: an event's time of receipt is that when its transaction began.
-with since as (
-  select max(r.started_at) - interval '1 minute' as at from clerk_private.runs r where r.sync = $2 and r.kind = $3 and r.id < $1
-), came as materialized (
+-- Findings of kind $1 that no event had told of, and one has since the former run of the kind began ($2).
+with came as materialized (
   select i.kind, i.object_id, i.received_at, i.observed_at
   from clerk_private.inbox i
-  where i.received_at > (select s.at from since s) and i.kind = $3 and i.object_id is not null
+  where i.received_at > $2 and i.kind = $1 and i.object_id is not null
 )
 update clerk_private.findings f set cause = 'received late'
 from came i
