@@ -143,8 +143,9 @@ def forget(folder: Path) -> None:
 
 
 def sweep_lines(runs: Sequence[Mapping[str, Any]], *, findings: Iterable[Mapping[str, Any]]) -> list[tuple[Piece, ...]]:
-    """A sweep as lines: what it was, what its runs found and did, each finding with its cause. A look that found nothing
-    is not worth a line.
+    """A sweep as lines: what it was, what its runs found and did, each finding with its cause.
+
+    A look that found nothing is not worth a line.
     """
     if not runs:
         return []
