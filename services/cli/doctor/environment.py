@@ -85,7 +85,7 @@ def read_environment(environment: Mapping[str, str] = os.environ, *, folder: Pat
         file = find_run_file(folder or Path.cwd())
         if file is None:
             problems.append(
-                "no database is named: set DATABASE_URL (or CLI_DATABASE_URL), or work below a folder of a running make run"
+                "no database is named: set DATABASE_URL (or CLI_DATABASE_URL), or work below the folder of a make run"
             )
         else:
             source = str(file)
