@@ -101,7 +101,7 @@ async def _as_group(
     began = time.time()
     theirs: datetime = await connection.fetchval("select clock_timestamp()")
     yield clock("clock of Postgres", theirs.timestamp(), began=began, answered=time.time())
-    async for answer in _views(connection, role_prefix=role_prefix):
+    async for answer in _views(connection):
         yield answer
     seen = await overview.arrivals(connection)
     facts.holder = facts.holder or seen.holder
@@ -111,8 +111,8 @@ async def _as_group(
     facts.knows_arrivals = facts.knows_arrivals or seen.knows_arrivals
 
 
-async def _views(connection: Any, *, role_prefix: str) -> AsyncIterator[Checked]:
-    views = await unsafe_views(connection, role_prefix=role_prefix)
+async def _views(connection: Any) -> AsyncIterator[Checked]:
+    views = await unsafe_views(connection)
     for view in views:
         yield failed("views", str(view))
     if not views:
