@@ -45,12 +45,14 @@ def write_manifests(folder: Path, *, clerk: Emulator, database: Database) -> Non
 class Reconciler(Process):
     """One process of `python -m services.reconciler.standalone`."""
 
-    def __init__(self, folder: Path, *, name: str, failpoints: Path | None = None) -> None:
-        """`folder` holds what `write_manifests` wrote."""
+    def __init__(
+        self, folder: Path, *, name: str, failpoints: Path | None = None, api_hosts: str | None = None
+    ) -> None:
+        """`folder` holds what `write_manifests` wrote; `api_hosts`: other hosts than the manifests' own are listed."""
         documents = yaml.safe_load_all((folder / "manifests.yaml").read_text())
         hosts = {of["spec"]["apiUrl"].partition("://")[2] for of in documents if of["kind"] == "ClerkInstance"}
         environment = {
-            "NEXUS_AUTH_API_HOSTS": ",".join(sorted(hosts)),
+            "NEXUS_AUTH_API_HOSTS": api_hosts or ",".join(sorted(hosts)),
             "NEXUS_AUTH_MANIFESTS": str(folder / "manifests.yaml"),
             "NEXUS_AUTH_SECRETS_DIR": str(folder / "secrets"),
             "NEXUS_AUTH_HEALTH_PORT": "0",
