@@ -200,6 +200,8 @@ async def test_an_invokers_view_shows_what_its_caller_may_see_and_an_owners_view
         create view public.of_migrator as select 1 as id from clerk.users;
         alter view public.of_migrator owner to clerk_migrator;
         create view public.of_others as select relname from pg_class;
+        create view public.of_service as select id from clerk.organizations;
+        alter view public.of_service owner to service_role;
         grant select on public.of_owner, public.of_invoker, public.of_migrator to authenticated;
         """
     )
@@ -212,12 +214,13 @@ async def test_an_invokers_view_shows_what_its_caller_may_see_and_an_owners_view
         ('public."Over it"', False),
         ("public.kept", True),
         ("public.of_owner", False),
+        ("public.of_service", False),
     ]
     assert str(found[2]) == (
         "view public.of_owner shows every row to whoever may read it: its owner clerk_owner has the rights of the"
         " tables' owner; alter view public.of_owner set (security_invoker = true)"
     )
-    for view in (found[0], found[2]):
+    for view in (found[0], found[2], found[3]):
         await store.admin.execute(f"alter view {view.name} set (security_invoker = true)")
     assert [view.name for view in await unsafe_views(store.admin)] == ["public.kept"]
     assert await store.seen(Seen.user("user_a"), "select id from public.of_owner") == ["user_a"]
