@@ -98,7 +98,7 @@ async def test_findings_are_read_in_the_database_of_the_sync(nexus: Nexus, world
     found = ran.json()
     assert {row["sync"] for row in found} == {"app"}
     assert len(found) == 20
-    assert "20 of 20 were left standing" in ran.err
+    assert "20 of 20 findings of the run still stand" in ran.err
 
 
 async def test_a_secret_or_key_that_is_missing_is_named(nexus: Nexus, world: World, objects: Objects) -> None:
