@@ -61,6 +61,7 @@ def trial(folder: Path) -> Iterator[Trial]:
         cluster.admin.call("POST", f"{_ADMISSION}/mutatingadmissionpolicybindings", _BINDING)
         variables = {
             **keys,
+            "NEXUS_AUTH_API_HOSTS": f"127.0.0.1:{clerk_port}",  # kubectl nexus plan runs here, and asks the emulator
             "DATABASE": urlsplit(owner).netloc.rpartition("@")[2] + urlsplit(owner).path,
             "OWNER_DATABASE_URL": owner,
             "WEBHOOK_PASSWORD": secrets.token_hex(24),

@@ -19,6 +19,7 @@ FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
 MAY_KNOW = files("nexus_auth.store").joinpath("arrivals_may.sql").read_text("utf-8")
 SECRETS = files("nexus_auth.store").joinpath("secrets_seen.sql").read_text("utf-8")
+NEWEST_WITH_FINDINGS = files("nexus_auth.store").joinpath("newest_with_findings.sql").read_text("utf-8")
 UNLISTED = files("nexus_auth.store").joinpath("findings_unlisted.sql").read_text("utf-8")
 
 PROBLEMS = (
@@ -111,13 +112,9 @@ async def findings(connection: Any, *, run: int | None, kind: str | None, proble
     return Found(rows, total, standing, unlisted)
 
 
-async def newest_with_findings(connection: Any, *, sync: str) -> int | None:
-    """The newest run of a sync, runs by hand beside it included, that found something."""
-    found: int | None = await connection.fetchval(
-        "select f.run_id from clerk_private.findings f join clerk_private.runs r on r.id = f.run_id"
-        " where r.sync = $1 or r.sync like $1 || '/%' order by f.run_id desc limit 1",
-        sync,
-    )
+async def newest_with_findings(connection: Any, *, sync: str, kind: str | None, problem: str | None) -> int | None:
+    """The newest run of a sync, runs by hand beside it included, that found something of this kind and problem."""
+    found: int | None = await connection.fetchval(NEWEST_WITH_FINDINGS, sync, kind, problem)
     return found
 
 

@@ -248,6 +248,7 @@ async def finish(
         await connection.execute(SQL["finish"], run.id, state, message, error)
         if clears:
             await connection.execute(SQL["supersede"], run.sync, run.kind, run.id)
+        await connection.execute(SQL["settle_waiting"], run.sync)
 
     await write(pool, run, work, changes_run=True)
 

@@ -81,6 +81,15 @@ where split_part(r.sync, '/', 1) = split_part($1, '/', 1) and r.kind = $2 and r.
     select x.id from clerk_private.runs x
     where split_part(x.sync, '/', 1) = split_part($1, '/', 1) and x.kind = $2 and x.state = 'parked' and x.parked_digest is not null))
 
+-- name: settle_waiting
+-- Runs of sync $1 that wait although every row of theirs is a tombstone by now: deleted with its parent, or by an event.
+update clerk_private.runs r set
+  state = 'completed', message = 'nothing is left to approve: its rows were deleted with their parents or by events'
+where r.sync = $1 and r.state = 'parked' and r.parked_digest is not null and not exists (
+  select from clerk_private.parked_deletions p
+  where p.run_id = r.id and not exists (
+    select from clerk_private.objects o where o.kind = p.kind and o.id = p.id and o.deleted_at is not null))
+
 -- name: park_ids
 insert into clerk_private.parked_deletions (run_id, kind, id) select $1, $2, unnest($3::text[]) on conflict do nothing
 

