@@ -51,7 +51,7 @@ async def _ask(
     # Without its parents a child cannot be asked for by name: it waits for a listing, or for a human.
     askable = {i: parents for i, parents in objects.items() if len(parents) == len(entity.parents)}
     verdict = await verify(requester, entity, askable)
-    answers: dict[str, tuple[bool | None, int]] = {object_id: (None, 0) for object_id in objects}
+    answers: dict[str, tuple[bool | None, int]] = dict.fromkeys(objects, (None, 0))
     answers |= {object_id: (True, item.asked_at) for object_id, item in verdict.there.items()}
     answers |= {object_id: (False, asked_at) for object_id, asked_at in verdict.gone.items()}
     async with pool.acquire() as connection, connection.transaction():

@@ -79,7 +79,10 @@ async def test_a_cascade_weighs_what_it_takes(store: Store) -> None:
     await store.put(*(event("organization.created", organization(f"org_{o}")) for o in "abcdefgh"))
     await store.put(
         *(
-            event("organizationMembership.created", membership(f"orgmem_{o}{n}", organization_id=f"org_{o}", user_id=f"user_{n}"))
+            event(
+                "organizationMembership.created",
+                membership(f"orgmem_{o}{n}", organization_id=f"org_{o}", user_id=f"user_{n}"),
+            )
             for o in "abcdefgh"
             for n in range(6)
         )

@@ -65,7 +65,7 @@ RULES = {
         cross join unnest(array['anon', 'authenticated', 'service_role']) r
         where p.pronamespace in {OURS} and p.prosecdef and has_function_privilege(r, p.oid, 'execute')
           and p.proname <> all (array['hidden_ids', 'my_org_ids'])""",
-    "no service deletes from the mirror, nor writes what decides about it": f"""
+    "no service deletes from the mirror, nor writes what decides about it": """
         select c.oid::regclass || ' ' || r from pg_class c
         cross join unnest(array['writer', 'webhook', 'reconciler', 'worker', 'cli']) r
         where (c.relnamespace = 'clerk'::regnamespace and c.relkind in ('r', 'p', 'v')

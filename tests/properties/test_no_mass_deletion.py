@@ -58,7 +58,9 @@ def quarter(rows: int) -> int:
 steps = st.lists(
     st.builds(
         Step,
-        what=st.sampled_from(("event", "event", "bury", "bury", "approve", "repair", "undo", "forget objects", "adopt")),
+        what=st.sampled_from(
+            ("event", "event", "bury", "bury", "approve", "repair", "undo", "forget objects", "adopt")
+        ),
         kind=st.sampled_from(sorted(KINDS)),
         numbers=st.lists(st.integers(0, 29), min_size=1, max_size=30, unique=True).map(tuple),
         hours=st.sampled_from(HOURS),
@@ -151,7 +153,12 @@ class World:
 
     async def _bury(self, kind: str, ids: Sequence[str], run: int, *, approved: int | None = None) -> None:
         await self.reconciler.fetchval(
-            "select clerk_private.bury_verified($1, 1, $2, $3, $4, $5)", run, kind, ids, [T0 + 9**9] * len(ids), approved
+            "select clerk_private.bury_verified($1, 1, $2, $3, $4, $5)",
+            run,
+            kind,
+            ids,
+            [T0 + 9**9] * len(ids),
+            approved,
         )
 
     async def _approve(self, kind: str, ids: Sequence[str], run: int) -> None:
