@@ -3,6 +3,7 @@
 CONTRIBUTING.md says how; what it says is typed here, into a scratch copy of the product.
 """
 
+import asyncio
 import os
 import re
 import shutil
@@ -66,7 +67,11 @@ def test_a_declaration_and_a_migration_are_an_entity(copy: Path, postgres: Serve
     (migration,) = blocks("Add an entity", "sql")
     edit(copy / "nexus_auth" / "clerk" / "catalogue.py", ENDS_DECLARATIONS, declaration + ENDS_DECLARATIONS)
     (copy / "sql" / "migrations" / f"{VERSION}_badges.sql").write_text(migration, "utf-8")
-    edit(copy / "crds" / "clerksync.yaml", "[users, organizations, memberships]", "[users, organizations, memberships, badges]")
+    edit(
+        copy / "crds" / "clerksync.yaml",
+        "[users, organizations, memberships]",
+        "[users, organizations, memberships, badges]",
+    )
 
     story = "tests/integration/another_entity/story.py"
     pytest_command = ("-m", "pytest", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", story)
@@ -96,10 +101,13 @@ async def test_a_migration_is_a_column_and_a_sweep_fills_it(copy: Path, database
             assert migrate(database.admin_url, sql_dir=copy / "sql" / "migrations") == [file]
             assert await store.admin.fetchval("select count(*) from clerk.users where banned_at is not null") == 0
 
-            problems = "select problem, count(*) from clerk_private.edited('user', '', 1000) where id is not null group by 1"
+            problems = (
+                "select problem, count(*) from clerk_private.edited('user', '', 1000) where id is not null group by 1"
+            )
             assert [tuple(row) for row in await store.admin.fetch(problems)] == [("projection", 21)]
 
-            synced = in_copy(
+            synced = await asyncio.to_thread(
+                in_copy,
                 copy,
                 *("-m", "services.cli", "sync", "--full", "--apply", "--kind", "users", "--output", "json"),
                 RECONCILER_DATABASE_URL=database.url("reconciler"),
@@ -116,7 +124,9 @@ async def test_a_migration_is_a_column_and_a_sweep_fills_it(copy: Path, database
         versions = "select distinct projection from clerk_private.objects where kind = 'user'"
         assert [row[0] for row in await store.admin.fetch(versions)] == [2]
         # an event that comes afterwards is projected the same way
-        assert await store.put(event("user.updated", {**banned, "banned_at": None, "updated_at": T0 + 9})) == ["updated"]
+        assert await store.put(event("user.updated", {**banned, "banned_at": None, "updated_at": T0 + 9})) == [
+            "updated"
+        ]
         assert await store.admin.fetchval("select count(*) from clerk.users where banned_at is not null") == 0
         assert [tuple(row) for row in await store.admin.fetch(problems)] == []
 

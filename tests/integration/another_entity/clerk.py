@@ -65,7 +65,7 @@ async def serve(clerk: Clerk) -> AsyncIterator[None]:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         host, port = runner.addresses[0][:2]
-        clerk.url = f"http://{host}:{port}/v1"
+        clerk.url = f"http://{host}:{port}"
         yield
     finally:
         await runner.cleanup()

@@ -32,6 +32,23 @@ from tests.store import Store, delivery
 FIX = SyncPolicy("main", drift="Fix", settle=0.0, verify_after=0.0, guard=Guard(floor=1_000, percent=100.0))
 KEY = "sk_test_another_entity"
 LEAKED = "feedfeedfeedfeed"
+MANIFESTS = """
+apiVersion: nexus-auth.dev/v1alpha1
+kind: ClerkInstance
+metadata: {name: main}
+spec:
+  secretKeyRef: {name: clerk, key: secretKey}
+  environment: Development
+  stateDatabase: {secretRef: {name: database, key: url}}
+---
+apiVersion: nexus-auth.dev/v1alpha1
+kind: ClerkSync
+metadata: {name: main}
+spec:
+  instanceRef: {name: main}
+  database: {secretRef: {name: database, key: url}}
+  resources: [{name: organizations}, {name: badges}]
+"""
 
 
 class World:
@@ -162,7 +179,9 @@ async def test_an_organizations_deletion_takes_its_badges_along_and_the_ledger_c
 
 
 async def test_a_large_organizations_badges_go_in_chunks_and_are_hidden_meanwhile(world: World) -> None:
-    deletion = "('organization', 'org_1', 'event', 0, $1::bigint, 0::smallint, '', 'webhook', null)::clerk_private.change"
+    deletion = (
+        "('organization', 'org_1', 'event', 0, $1::bigint, 0::smallint, '', 'webhook', null)::clerk_private.change"
+    )
     async with world.store.admin.transaction():
         await world.store.admin.execute(f"select clerk_private.lock_parents(array[{deletion}])", T0 + 10**9)
         await world.store.admin.execute(f"select clerk_private.apply(array[{deletion}], 2)", T0 + 10**9)
@@ -204,13 +223,17 @@ async def test_a_deep_sweep_finds_what_changed_without_a_new_version(world: Worl
 async def test_rows_that_were_there_before_are_adopted_and_never_deleted_for_it(world: World) -> None:
     await world.store.admin.execute("delete from clerk_private.objects where kind = 'badge'")
     await world.store.admin.execute("update clerk.badges set name = 'imported' where id = 'badge_3'")
-    before = await world.store.admin.fetchval("select array_agg(xmin::text order by id) from clerk.badges where id <> 'badge_3'")
+    before = await world.store.admin.fetchval(
+        "select array_agg(xmin::text order by id) from clerk.badges where id <> 'badge_3'"
+    )
     reported = await world.sweep(drift="Report")
     assert reported.counts["badge"]["unadopted"] == 12
     await world.sweep()
     assert set((await world.found()).values()) == {("unadopted", "adopted")}
     assert (await world.badges())["badge_3"] == "Founder"
-    after = await world.store.admin.fetchval("select array_agg(xmin::text order by id) from clerk.badges where id <> 'badge_3'")
+    after = await world.store.admin.fetchval(
+        "select array_agg(xmin::text order by id) from clerk.badges where id <> 'badge_3'"
+    )
     assert after == before, "a right row is not written again"
     assert await world.store.admin.fetchval("select count(*) from clerk_private.deletions") == 0
 
@@ -287,7 +310,8 @@ async def test_deletions_by_event_beyond_the_share_are_held_and_clerk_is_asked(w
 
 
 async def test_the_command_line_knows_badges(world: World) -> None:
-    await world.store.put(event("badge.updated", {**world.clerk.badges["badge_1"], "updated_at": T0 + 9}))
+    renamed = world.clerk.badge("badge_1", organization_id="org_1", updated_at=T0 + 9)
+    await world.store.put(event("badge.updated", renamed))
     explained = await world.nexus_auth("explain", "badge_1", "--output", "json")
     assert explained.code == 0, explained.err
     assert [(o["kind"], o["state"], o["typed_row"]) for o in explained.json()["objects"]] == [
@@ -306,25 +330,7 @@ async def test_the_command_line_knows_badges(world: World) -> None:
 
 
 async def test_a_manifest_may_name_badges() -> None:
-    manifests = read_manifests(
-        """
-        apiVersion: nexus-auth.dev/v1alpha1
-        kind: ClerkInstance
-        metadata: {name: main}
-        spec:
-          secretKeyRef: {name: clerk, key: secretKey}
-          environment: Development
-          stateDatabase: {secretRef: {name: database, key: url}}
-        ---
-        apiVersion: nexus-auth.dev/v1alpha1
-        kind: ClerkSync
-        metadata: {name: main}
-        spec:
-          instanceRef: {name: main}
-          database: {secretRef: {name: database, key: url}}
-          resources: [{name: organizations}, {name: badges}]
-        """
-    )
+    manifests = read_manifests(MANIFESTS)
     assert manifests.syncs["main"].policy.kinds == ("organization", "badge")
 
 
