@@ -65,7 +65,11 @@ def in_copy(copy: Path, *command: str, **environment: str) -> subprocess.Complet
 def test_a_declaration_and_a_migration_are_an_entity(copy: Path, postgres: Server | ForeignServer) -> None:
     (declaration,) = blocks("Add an entity", "python")
     (migration,) = blocks("Add an entity", "sql")
-    edit(copy / "nexus_auth" / "clerk" / "catalogue.py", ENDS_DECLARATIONS, declaration + ENDS_DECLARATIONS)
+    edit(
+        copy / "nexus_auth" / "clerk" / "catalogue.py",
+        ENDS_DECLARATIONS,
+        f"    {declaration.rstrip()},\n" + ENDS_DECLARATIONS,
+    )
     (copy / "sql" / "migrations" / f"{VERSION}_badges.sql").write_text(migration, "utf-8")
     edit(
         copy / "crds" / "clerksync.yaml",
@@ -134,8 +138,9 @@ async def test_a_migration_is_a_column_and_a_sweep_fills_it(copy: Path, database
 async def test_declarations_and_database_say_the_same(database: Database) -> None:
     async with Store(database) as store:
         rows = await store.admin.fetch(
-            "select e.kind, e.projection, coalesce((select array_agg(p.parent_kind || ' ' || array_to_string(p.path, '.')"
-            " order by p.position) from clerk_private.entity_parents p where p.kind = e.kind), '{}') as parents"
+            "select e.kind, e.projection, coalesce((select"
+            " array_agg(p.parent_kind || ' ' || array_to_string(p.path, '.') order by p.position)"
+            " from clerk_private.entity_parents p where p.kind = e.kind), '{}') as parents"
             " from clerk_private.entities e order by e.rank"
         )
     declared = [

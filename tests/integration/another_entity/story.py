@@ -85,7 +85,8 @@ class World:
     async def found(self) -> dict[str, tuple[str, str]]:
         """By id: problem and action, of the newest sweep."""
         rows = await self.store.admin.fetch(
-            "select f.id, f.problem, f.action from clerk_private.findings f join clerk_private.runs r on r.id = f.run_id"
+            "select f.id, f.problem, f.action from clerk_private.findings f"
+            " join clerk_private.runs r on r.id = f.run_id"
             " where r.sweep_id = (select max(sweep_id) from clerk_private.runs)"
         )
         return {row["id"]: (row["problem"], row["action"]) for row in rows}
