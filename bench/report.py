@@ -99,6 +99,7 @@ def as_json(report: Report) -> str:
         whole["sweeping"] |= {"growth": report.sweeping.growth}
         for size, sweeps in (("small", report.sweeping.small), ("large", report.sweeping.large)):
             whole["sweeping"][size] |= {
+                "reasons_share": sweeps.explained.share,
                 "ratios": {limit: sweeps.ratio(limit) for limit in SHARES},
                 "backfill_rows_per_second": sweeps.backfill.rate,
                 "peak_mib": sweeps.peak_mib,
@@ -176,7 +177,13 @@ def _sweeps(console: Console, sweeps: Sweeps) -> None:
         f" Postgres; peak {filled.peak_mib:.0f} MiB."
     )
     console.print(
-        f"Incremental, nothing changed: {sweeps.incremental_requests} requests, {sweeps.incremental_seconds:.2f} s.\n"
+        f"Incremental, nothing changed: {sweeps.incremental_requests} requests, {sweeps.incremental_seconds:.2f} s."
+    )
+    explained = sweeps.explained
+    console.print(
+        f"{explained.findings:,} lost users repaired beside an inbox of {explained.events:,} events:"
+        f" {explained.seconds:.1f} s, of which {explained.reasons_seconds:.2f} s ({explained.share:.1%}) for the"
+        " reasons of the findings.\n"
     )
 
 

@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,11 +23,17 @@ from bench import checks, cpu
 from bench.generator import Outcome
 from bench.percentiles import percentiles
 from bench.workload import Workload
+from devtools.pgbouncer import pgbouncer, why_missing
 from devtools.postgres import Database, Server, create_database, drop_database, execute
 from tests.service import ROOT, WebhookService
 
-VARIANTS: Mapping[str, Mapping[str, str]] = {"group commit": {}, "batches of one": {"NEXUS_AUTH_BATCH_ROWS": "1"}}
-"""What is compared, by the settings that differ; the first is what we ship."""
+POOLED = {"NEXUS_AUTH_POOLER": "transaction"}
+VARIANTS: Mapping[str, Mapping[str, str]] = {
+    "group commit": {},
+    "batches of one": {"NEXUS_AUTH_BATCH_ROWS": "1"},
+    **({} if why_missing() else {"through PgBouncer, by transaction": POOLED}),
+}
+"""What is compared, by the settings that differ; the first is what we ship. The last shows what a pooler costs."""
 
 GOAL = 1.8
 """Group commit must be so many times faster than one transaction an event."""
@@ -77,7 +83,7 @@ class Throughput:
     @property
     def ratio(self) -> float:
         """How many times faster the first variant is than the second: the median over pairs of neighbouring rounds."""
-        ours, theirs = (self.of(variant) for variant in VARIANTS)
+        ours, theirs, *_ = (self.of(variant) for variant in VARIANTS)
         return statistics.median(a.rate / b.rate for a, b in zip(ours, theirs, strict=True))
 
     def missed(self) -> str | None:
@@ -175,7 +181,13 @@ async def _load_and_watch(
     seconds: float,
 ) -> tuple[Outcome, _Spent]:
     environment: dict[str, Any] = {**settings}  # mypy would have each of them be a bool
-    async with WebhookService(database, folder=folder, NEXUS_AUTH_LOG_EVENTS=None, **environment) as service:
+    async with AsyncExitStack() as stack:
+        if settings == POOLED:
+            pooler = stack.enter_context(pgbouncer(database.url("webhook"), mode="transaction"))
+            environment["DATABASE_URL"] = pooler.url(database.url("webhook"))
+        service = await stack.enter_async_context(
+            WebhookService(database, folder=folder, NEXUS_AUTH_LOG_EVENTS=None, **environment)
+        )
         before, began = cpu.read(service=service.pid, postmaster=postmaster), time.perf_counter()
         outcome = await _load(
             workload,

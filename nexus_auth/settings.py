@@ -29,7 +29,7 @@ class ServiceSettings(BaseSettings):
     clerk_api_url: str = Field(default="https://api.clerk.com", validation_alias="CLERK_API_URL")
     """Root of the Backend API, without /v1."""
     clerk_secret_key: SecretStr | None = Field(default=None, validation_alias="CLERK_SECRET_KEY")
-    """API key; the webhook service asks with it which instance it serves, and nothing else."""
+    """API key; the webhook service asks with it which instance it serves, and whether held deletions are true."""
     clerk_secret_key_file: Path | None = Field(default=None, validation_alias="CLERK_SECRET_KEY_FILE")
     """Or a file that holds it, read whenever the key is needed."""
     clerk_instance_id: str | None = Field(default=None, validation_alias="CLERK_INSTANCE_ID", pattern=r"^ins_\w+$")

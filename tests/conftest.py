@@ -38,7 +38,8 @@ CI = os.environ.get("CI") == "true"
 
 ONE_VERSION = (
     *("integration/test_bench.py", "integration/test_demo.py", "integration/test_make_run.py", "integration/test_cli_"),
-    *("integration/test_webhook_answers.py", "integration/test_webhook_hostile.py"),
+    *("integration/test_webhook_answers.py", "integration/test_webhook_hostile.py", "integration/test_webhook_http.py"),
+    "integration/test_webhook_tasks.py",
     *("integration/test_webhook_verification.py", "integration/test_webhook_secrets_withheld.py"),
 )
 """How the paths of tests begin that ask for Postgres and whose subject is something else: HTTP, terminals, processes.

@@ -10,11 +10,14 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
+import aiohttp
 import asyncpg
 import msgspec
+from svix.webhooks import Webhook
 
 from devtools.clerk_emulator import Emulator, Settings
 from devtools.clerk_emulator.state.records import UserRecord
@@ -68,6 +71,8 @@ class Stage:
             self.clerk = await parts.enter_async_context(Emulator(SIZES))
             await self._connect(parts)
             signing_secret = "whsec_" + secrets.token_hex(16)
+            self._signer = Webhook(signing_secret)
+            self._http = await parts.enter_async_context(aiohttp.ClientSession())
             webhook.begin(self._environment(signing_secret))
             await webhook.until_ready()
             self.clerk.add_endpoint(self._webhook_url, secret=signing_secret)
@@ -125,6 +130,17 @@ class Stage:
             await runs.approve(cli, run_id, approved_by="the demo")
         finally:
             await cli.close()
+
+    async def deliver(self, body: str) -> None:
+        """An event that Clerk never sent, signed as if it had. Raises where it is not accepted."""
+        svix_id, at = f"msg_{secrets.token_hex(12)}", datetime.now(UTC)
+        headers = {
+            "svix-id": svix_id,
+            "svix-timestamp": str(int(at.timestamp())),
+            "svix-signature": self._signer.sign(svix_id, at, body),
+        }
+        async with self._http.post(self._webhook_url, data=body.encode(), headers=headers) as answer:
+            answer.raise_for_status()
 
     # ------------------------------------------------------------ both sides
 
@@ -207,6 +223,9 @@ class Stage:
             "NEXUS_AUTH_PORT": "0",
             "NEXUS_AUTH_HEALTH_PORT": "0",
             "NEXUS_AUTH_DRAIN_TIMEOUT": "2",
+            "CLERK_API_URL": self.clerk.api_url,
+            "CLERK_SECRET_KEY": self.clerk.secret_key,
+            "NEXUS_AUTH_VERIFY_AFTER": str(VERIFY_SECONDS),
         }
 
     def _heard(self, part: Part, line: str) -> str:

@@ -225,6 +225,7 @@ FAULTS: tuple[Fault, ...] = (
         "async with asyncio.timeout_at(deadline):",
         "async with asyncio.timeout_at(None):",
         (f"{DEADLINES}behind_a_table_lock_everybody_hears_a_503_within_twelve_seconds_and_the_log_says_who_holds_it",),
+        row="R15",
     ),
     Fault(
         "a line is written as often as a stranger likes",
@@ -233,6 +234,7 @@ FAULTS: tuple[Fault, ...] = (
         "    handler.addFilter(RepeatLimit())\n",
         "",
         (f"{DEADLINES}thousands_of_refused_events_are_ten_lines",),
+        row="R17",
     ),
     Fault(
         "when the memory of bodies is full, who comes last is refused",
@@ -241,6 +243,7 @@ FAULTS: tuple[Fault, ...] = (
         "self._give_up(next(iter(self._readings)))",
         "self._give_up(reading)",
         (f"{HTTP}connections_that_fill_the_body_memory_slowly_cut_off_themselves_and_no_genuine_event",),
+        row="S7",
     ),
     Fault(
         "a session's latest activity is kept",
@@ -249,6 +252,7 @@ FAULTS: tuple[Fault, ...] = (
         "    names = WITHHELD_EVERYWHERE | links | (frozenset() if keep_personal else PERSONAL)\n",
         "    names, keep_personal = WITHHELD_EVERYWHERE | links, True\n",
         (f"{WITHHELD}where_a_session_was_used_is_dropped_unless_configured",),
+        row="S3",
     ),
     Fault(
         "maintenance lets writers in while it moves rows",
@@ -289,41 +293,6 @@ FAULTS: tuple[Fault, ...] = (
         "            if full and not fresh:\n",
         "            if full and not fresh and self._newest is not None:\n",
         (f"{WALK}a_window_may_begin_behind_a_moment_that_fills_a_page",),
-    ),
-    Fault(
-        "verification goes by status 200 alone",
-        "5 no mass deletion",
-        "nexus_auth/reconcile/deletion.py",
-        "        if strange:\n",
-        "        if False:\n",
-        (
-            f"{DELETION}an_answer_with_a_user_that_was_not_asked_for_proves_nothing",
-            f"{DELETION}an_answer_with_members_that_were_not_asked_for_proves_nothing",
-        ),
-    ),
-    Fault(
-        "the guard is off",
-        "5 no mass deletion",
-        "nexus_auth/reconcile/policy.py",
-        "        return deleted + more <= max(",
-        "        return True or deleted + more <= max(",
-        (f"{DELETION}half_the_users_gone_parks_and_says_what_to_do",),
-    ),
-    Fault(
-        "a list page revives",
-        "4 deletion wins",
-        "nexus_auth/reconcile/sweep.py",
-        '            findings += await self._doubt(connection, kind, "resurfaced", dead, states)\n',
-        "            for item in dead:\n"
-        "                await connection.fetchval(\n"
-        '                    "select clerk_private.revive($1, $2, $3::clerk_private.change, $4)",\n'
-        "                    *(self._run.id, self._run.epoch, change_of(item, entity), states[item.id][3]),\n"
-        "                )\n"
-        '            findings += await self._doubt(connection, kind, "resurfaced", dead, states)\n',
-        (
-            f"{REVIVAL}a_false_tombstone_is_revived_by_two_reads_and_not_by_a_list_page",
-            f"{REVIVAL}a_stale_replica_revives_nothing",
-        ),
     ),
     Fault(
         "a revival does not look at the tombstone's sequence",

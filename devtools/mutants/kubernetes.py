@@ -151,12 +151,4 @@ FAULTS: tuple[Fault, ...] = (
         "case when false and $3 <> 0 and $6::boolean then $3 end as left_standing",
         (f"{COUNTS}what_a_report_leaves_standing_is_reported_once_until_it_changes",),
     ),
-    Fault(
-        "deletions that wait for a human count as a difference",
-        "counts",
-        "nexus_auth/store/counts.sql",
-        "  where r.state = 'parked' and not exists (",
-        "  where false and not exists (",
-        (f"{COUNTS}deletions_that_wait_for_a_human_are_no_difference",),
-    ),
 )

@@ -29,6 +29,9 @@ DEFAULT_WAIT = 10.0
 LONGEST_WAIT = 120.0
 """Seconds to wait after a 429 without, and at most with, a Retry-After."""
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON that was expected."""
+
 Params = Sequence[tuple[str, str]]
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{2,60}")
@@ -164,7 +167,7 @@ def instance_id_of(answer: Answer) -> str:
     """The id (`ins_…`) in an answer of `/instance`. Raises `ClerkUnavailable`."""
     try:
         instance = msgspec.json.decode(answer.body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise ClerkUnavailable("/instance answered no JSON; is CLERK_API_URL right?") from None
     instance_id = instance.get("id") if isinstance(instance, dict) else None
     if not isinstance(instance_id, str) or not re.fullmatch(r"ins_\w{1,100}", instance_id):
@@ -194,7 +197,7 @@ def _refusal(url: str, *, status: int, body: bytes) -> str:
     """Status and Clerk's code for it; its prose is left out, as it may quote what was sent."""
     try:
         code = msgspec.json.decode(body)["errors"][0]["code"]
-    except (msgspec.DecodeError, LookupError, TypeError):
+    except (*UNREADABLE, LookupError, TypeError):
         code = None
     why = f"{status}" + (f" ({code})" if isinstance(code, str) and _CODE.fullmatch(code) else "")
     if status == 401:

@@ -17,8 +17,8 @@ from nexus_auth.clerk.catalogue import DELETED, ENTITIES, Entity
 from nexus_auth.clerk.version import LATEST, in_milliseconds, may_hold_seconds, milliseconds
 
 State = Literal["applied", "waiting", "parked", "kept"]
-"""applied: there is a change to apply. waiting: kept until its projection exists. kept: nothing will ever apply it
-(messages, unknown types). parked: it should be applied and cannot be."""
+"""applied: there is a change to apply. waiting: kept until a table for its kind exists. kept: nothing will ever apply
+it (messages, unknown types). parked: it should be applied and cannot be."""
 
 LONGEST_ID = 512
 """Bytes; Clerk's ids have about 32. An index row of Postgres ends at 2,700."""
@@ -60,7 +60,7 @@ class _Head(msgspec.Struct):
 _read_envelope = msgspec.json.Decoder(_Envelope)
 _read_head = msgspec.json.Decoder(_Head)
 _read_value = msgspec.json.Decoder(float_hook=Decimal)
-"""Numbers as they stand: what is written again must not be rounded."""
+"""Numbers keep their digits: an event that is written again must not be rounded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ _LONG = b"0" * 19
 _EXPONENT = re.compile(rb"[:\[]0+e000")
 """Numbers that may not fit into 64 bits."""
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
-"""A string may lack its end: looking for one again behind each of its quotes would take the square of its length."""
+"""A string may lack its closing quote. The possessive quantifiers keep the search linear in that case too."""
 
 _UNSAFE_TEXT = re.compile("[\x00\ud800-\udfff]")
 
@@ -41,7 +41,7 @@ class NotJson(ValueError):
 
 
 def is_plain(body: bytes) -> bool:
-    """Whether the body can go to Postgres as it stands. A wrong no costs time; a wrong yes would cost a batch."""
+    """Whether the body can go to Postgres as it stands. A wrong False costs time; a wrong True makes a batch fail."""
     escapes = body.count(b"\\u")
     if escapes and escapes != sum(body.count(harmless) for harmless in _HARMLESS_ESCAPES):
         return False

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from nexus_auth.clerk.api import Answer, ClerkUnavailable
+from nexus_auth.clerk.api import UNREADABLE, Answer, ClerkUnavailable
 from nexus_auth.clerk.catalogue import Entity, Listing, NamedRead
 from nexus_auth.clerk.envelope import LONGEST_ID, safe_object
 from nexus_auth.clerk.json_safety import NotJson
-from nexus_auth.clerk.version import API, LATEST
+from nexus_auth.clerk.version import API, LATEST, object_time
 from nexus_auth.store.ingest import Change
 
 PAGE = 500
@@ -25,9 +25,6 @@ PAGE = 500
 
 END = 2**50
 """Later than any created_at, ms."""
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not the JSON that was expected."""
 
 _PLAIN_ID = re.compile(r"[^\s\x00-\x1f]+")
 
@@ -143,8 +140,13 @@ def page_of(answer: Answer, of: Listing | NamedRead) -> Page:
         return _with_malformed(answer, of)
     if b"\\u" in answer.body and not all(_PLAIN_ID.fullmatch(one.id) for one in listed):
         return _with_malformed(answer, of)
-    items = [Item(one.id, one.updated_at, one.created_at, asked_at, listing, n) for n, one in enumerate(listed)]
+    items = [_item(one, asked_at=asked_at, listing=listing, place=n) for n, one in enumerate(listed)]
     return Page(items, [], total)
+
+
+def _item(one: _Listed, *, asked_at: int, listing: _Listing, place: int) -> Item:
+    # created_at stays as listed: it is compared with the bounds of Clerk's own lists
+    return Item(one.id, object_time(one.updated_at), one.created_at, asked_at, listing, place)
 
 
 def _with_malformed(answer: Answer, of: Listing | NamedRead) -> Page:
@@ -164,7 +166,7 @@ def _with_malformed(answer: Answer, of: Listing | NamedRead) -> Page:
             malformed.append(Malformed(_id_of(raw), f"it has a wrong shape: {_said(error)}", raw))
             continue
         if _PLAIN_ID.fullmatch(one.id):
-            items.append(Item(one.id, one.updated_at, one.created_at, answer.asked_at, listing, place))
+            items.append(_item(one, asked_at=answer.asked_at, listing=listing, place=place))
         else:
             malformed.append(Malformed(None, "its id holds spaces or control characters", raw))
     if len(raws) >= PAGE and not items:

@@ -168,7 +168,8 @@ async def _weights(context: Context, ids: Sequence[str]) -> list[Weight]:
     if not ids:
         return []
     async with context.pool.acquire() as connection:
-        return await repair.weigh(connection, context.kind, ids)
+        weights = await repair.weigh(connection, context.kind, ids)
+    return sorted(weights, key=lambda weight: weight.kind != context.kind)  # the run's own kind first
 
 
 def _over(weights: Sequence[Weight]) -> str | None:

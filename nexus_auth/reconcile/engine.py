@@ -187,14 +187,15 @@ class Engine:
 
         Raises `ClerkRefused`, `ClerkUnavailable`, `WrongInstance`.
         """
+        before = self._budget.requests
         await self._check_instance()
         planned: list[Result] = []
         for kind in policy.kinds:
-            before = self._budget.requests
             run = Run(id=0, sweep_id=0, sync=policy.name, kind=kind, mode=mode, policy=policy.drift, epoch=0)
             context = self._context(run, policy, dry=True)
             problems = await Sweep(context, requests=lambda: 0).execute()
             requests = self._budget.requests - before
+            before += requests
             message = "; ".join(problems) or None
             planned.append(Result(0, 0, kind, mode, "completed", message, run.counts, requests))
         return SweepResult(0, mode, tuple(planned))
@@ -218,8 +219,9 @@ class Engine:
         try:
             if not checked:
                 await self._check_instance()
-            await verify_held(self._pool, requester=self._requester, spacing=policy.verify_after)
+            unverified = await self._verify_held(run, policy)
             state, message = await self._execute(self._context(run, policy), before=before)
+            message = "; ".join(said for said in (unverified, message) if said) or None
         except Fenced:
             raise
         except Exception as met:
@@ -270,6 +272,21 @@ class Engine:
         if failed:
             return "failed", "; ".join([*failed, *later])
         return "completed", "; ".join(later) or None
+
+    async def _verify_held(self, run: Run, policy: SyncPolicy) -> str | None:
+        """Deletions by event that are held are asked about first, under `Report` too; a sentence where that failed.
+
+        What is wrong with them must not keep a sync from its work, unless Clerk or the database is away.
+        """
+        try:
+            await verify_held(self._pool, requester=self._requester, spacing=policy.verify_after)
+        except (ClerkRefused, ClerkUnavailable):
+            raise
+        except Exception as error:
+            if runs.is_away(error):
+                raise
+            return f"held deletions were not verified: {_named(error, run)}"
+        return None
 
     async def _set_guard(self, context: Context) -> None:
         guard = context.policy.guard

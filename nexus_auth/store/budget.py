@@ -99,7 +99,7 @@ class UnwrittenBudget(Budget):
         self._refilled = time.monotonic()
         self._paused_until = 0.0
 
-    async def open(self, *, keep: bool = False) -> None:
+    async def open(self, *, keep: bool = False) -> None:  # noqa: ARG002 - the signature is its parent's
         """Refuses: whoever opens a budget writes."""
         raise TypeError("an unwritten budget is not opened")
 

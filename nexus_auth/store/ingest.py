@@ -2,8 +2,8 @@
 
 While one transaction commits, the next batch gathers; no timer, so a lone event waits for nobody. Lanes by object id
 use more than one core of the database. Traded: a delivery shares the fate of its batch, so a batch that fails on
-somebody's data is halved until the poison stands alone; it is parked, the rest commits, and who poisons again goes to a
-lane apart, where it delays nobody.
+somebody's data is halved until the bad event stands alone. That one is parked and the rest commits. Further events of
+the same object get a lane of their own, where they delay nobody.
 
 Every time is bounded: a transaction by `transaction_seconds`, whatever the server does meanwhile, and a delivery by
 whoever submits it. One that is no longer waited for leaves the queue.
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 INGEST = "select clerk_private.ingest($1::clerk_private.delivery[], $2::clerk_private.change[])"
 
 POISON_CLASSES = frozenset({"21", "22", "23", "54", "P0", "XX"})
-"""SQLSTATE classes that the same bytes will meet again: cardinality, data, integrity, limits, a trigger's own error."""
+"""SQLSTATE classes that the same bytes will cause again: cardinality, data, integrity, limits, a trigger's error."""
 RETRY_STATES = frozenset({"40001", "40P01"})
 RETRIES = 5
 REMEMBERED_POISONERS = 1_000
@@ -44,7 +44,7 @@ OUTCOMES = (
     *("created", "updated", "unchanged", "stale", "deleted", "buried", "incomplete"),
     *("waiting", "kept", "parked", "held", "seen"),
 )
-"""Of an event that is applied; of one that is not."""
+"""First those of events that are applied, then those of events that are not."""
 
 INTERRUPTED = Failure("other", "the event was not stored: its lane was interrupted", "it is delivered again")
 
@@ -197,15 +197,16 @@ class GroupCommit:
     async def _store_in_time(self, batch: "list[_Waiting]") -> None:
         started = time.monotonic()
         failure: Failure | None = INTERRUPTED
+        why = INTERRUPTED.sentence
         try:
             async with borrowed(self._pool, seconds=self._transaction_seconds) as connection:
                 await self._store(connection, batch)
             failure = None
         except Exception as error:
-            failure = explain(error)
+            failure, why = explain(error), _reason(error)
         finally:  # also where the lane itself is ended: the waiters must hear that nothing is promised
             for waiting in batch:
-                waiting.fail(Unavailable((failure or INTERRUPTED).sentence))
+                waiting.fail(Unavailable(why))
             if self._observe is not None:
                 self._observe(Batch(rows=len(batch), seconds=time.monotonic() - started, failure=failure))
 
@@ -222,7 +223,7 @@ class GroupCommit:
                 except Exception as why:  # fail only this delivery, not its batch
                     if not is_poison(why):
                         raise
-                    batch[0].fail(Unavailable(explain(why).sentence))
+                    batch[0].fail(Unavailable(_reason(why)))
                 return
             middle = len(batch) // 2
             await self._store(connection, batch[:middle])
@@ -337,3 +338,9 @@ def is_poison(error: Exception) -> bool:
 
 def _lane_name(lane: int) -> str:
     return f"lane {lane}"
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, with the SQLSTATE where there is one: it is what Svix shows of the answer."""
+    sentence, state = explain(error).sentence, getattr(error, "sqlstate", None)
+    return sentence if state is None or state in sentence else f"{sentence} ({state})"

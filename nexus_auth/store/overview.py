@@ -17,6 +17,7 @@ COPY = files("nexus_auth.store").joinpath("watermarks_copy.sql").read_text("utf-
 CONNECTIONS = files("nexus_auth.store").joinpath("connections.sql").read_text("utf-8")
 FINDINGS = files("nexus_auth.store").joinpath("findings.sql").read_text("utf-8")
 DRIFT = files("nexus_auth.store").joinpath("drift.sql").read_text("utf-8")
+MAY_KNOW = files("nexus_auth.store").joinpath("arrivals_may.sql").read_text("utf-8")
 SECRETS = files("nexus_auth.store").joinpath("secrets_seen.sql").read_text("utf-8")
 UNLISTED = files("nexus_auth.store").joinpath("findings_unlisted.sql").read_text("utf-8")
 
@@ -122,29 +123,31 @@ async def newest_with_findings(connection: Any, *, sync: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Whether events arrive."""
+    """Whose database it is, and whether events arrive; None where the reader may not know it."""
 
+    holder: str | None
+    """The instance that the database belongs to; None also where nobody holds it."""
     claimed_at: datetime | None
     """Since when the database belongs to an instance; None where the reader may not know it, or nobody holds it."""
     last_event_at: datetime | None
     secrets: dict[str, datetime] | None
     """Fingerprints of the secrets that verified the last day's events, with the last event of each; None: unknown."""
+    knows_arrivals: bool
+    """Whether the reader may know when the last event came."""
 
 
 async def arrivals(connection: Any) -> Arrivals:
     """When the last event came, and which secrets verified the last day's. Any of our groups may ask, and learns what
     it may read.
     """
-    last = await connection.fetchval("select max(received_at) from clerk_private.inbox_seen")
-    may = await connection.fetchval(
-        "select has_column_privilege('clerk_private.inbox', 'secret', 'select')"
-        " and has_column_privilege('clerk_private.instance', 'claimed_at', 'select')"
-    )
-    if not may:
-        return Arrivals(None, last, None)
-    claimed = await connection.fetchval("select claimed_at from clerk_private.instance")
-    rows = await connection.fetch(SECRETS)
-    return Arrivals(claimed, last, {row["secret"]: row["last"] for row in rows})
+    may = await connection.fetchrow(MAY_KNOW)
+    holder = await connection.fetchval("select id from clerk_private.instance") if may["holder"] else None
+    claimed = await connection.fetchval("select claimed_at from clerk_private.instance") if may["claimed"] else None
+    last = await connection.fetchval("select max(received_at) from clerk_private.inbox_seen") if may["last"] else None
+    secrets = None
+    if may["secrets"]:
+        secrets = {row["secret"]: row["last"] for row in await connection.fetch(SECRETS)}
+    return Arrivals(holder, claimed, last, secrets, knows_arrivals=may["last"])
 
 
 async def drift(connection: Any, *, sync: str, limit: int) -> tuple[int, list[Mapping[str, Any]]]:

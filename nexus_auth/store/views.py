@@ -30,7 +30,7 @@ class UnsafeView:
         return f"{said}; alter view {self.name} set (security_invoker = true)"
 
 
-async def unsafe_views(connection: Any, *, role_prefix: str = "clerk_") -> list[UnsafeView]:
+async def unsafe_views(connection: Any) -> list[UnsafeView]:
     """The unsafe views of the database, by name. Any role may ask."""
-    rows = await connection.fetch(UNSAFE_VIEWS, role_prefix)
+    rows = await connection.fetch(UNSAFE_VIEWS)
     return [UnsafeView(**dict(row)) for row in rows]

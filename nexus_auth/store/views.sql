@@ -16,8 +16,10 @@ with recursive reads (view, relation) as (
   select v.oid, v.relkind, n.nspname, v.relname, o.rolname as owner,
     o.rolsuper or o.rolbypassrls as bypasses,
     bool_or(pg_catalog.pg_has_role(v.relowner, m.relowner, 'usage')) as owns,
-    exists (select from pg_catalog.pg_roles g where g.rolname in ('service_role', $1 || 'writer', $1 || 'definer')
-      and pg_catalog.pg_has_role(v.relowner, g.oid, 'usage')) as sees_all
+    bool_or(exists (
+      select from pg_catalog.pg_policy p cross join unnest(p.polroles) g
+      where p.polrelid = m.oid and g <> 0 and pg_catalog.pg_get_userbyid(g) not in ('authenticated', 'anon')
+        and pg_catalog.pg_has_role(v.relowner, g, 'usage'))) as sees_all
   from reaching x
   join mirror m on m.oid = x.relation
   join pg_catalog.pg_class v on v.oid = x.view

@@ -124,4 +124,6 @@ def failure_of(error: Exception, *, where: str, settings: CliSettings, login: Lo
     failure = explain(error, role=f"{settings.role_prefix}{login.service}")
     if isinstance(error, asyncpg.QueryCanceledError):
         return DatabaseFailed(f"{where} took too long; narrow the search with --since and --until")
+    if failure.kind == "away" and not isinstance(error, OSError):
+        return DatabaseFailed(f"{where} went away: {failure.sentence}; the same command can be run again")
     return DatabaseFailed(f"{where}: {failure}")

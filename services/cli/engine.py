@@ -74,10 +74,10 @@ def _sync_name(_context: click.Context, _option: click.Parameter, name: str | No
     return name
 
 
-def policy_of(name: str, *, fix: bool, kinds: tuple[str, ...]) -> SyncPolicy:
-    """The policy of a run by hand; guard and times are the defaults."""
+def policy_of(name: str, *, fix: bool, kinds: tuple[str, ...], verify_after: float) -> SyncPolicy:
+    """The policy of a run by hand; guard and most times are the defaults."""
     chosen = tuple(kind for name, kind in KINDS.items() if name in kinds or not kinds)
-    return SyncPolicy(name, drift="Fix" if fix else "Report", kinds=chosen)
+    return SyncPolicy(name, drift="Fix" if fix else "Report", kinds=chosen, verify_after=verify_after)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
 
 MOST = 1_000
+REASONS = {"share": "too many an hour", "secret": "distrusted secret", "replaced": "replaced by a newer one"}
 
 
 @click.group(name="held")
@@ -88,7 +89,7 @@ async def _list(settings: CliSettings, *, every: bool, output: str) -> None:
                     (
                         one.id,
                         _state(one),
-                        "too many an hour" if one.reason == "share" else "distrusted secret",
+                        REASONS[one.reason],
                         iso(one.held_at),
                         one.secret,
                         one.svix_id,
@@ -100,7 +101,8 @@ async def _list(settings: CliSettings, *, every: bool, output: str) -> None:
             say("no deletion is held")
         for secret, since in secrets.items():
             say(
-                f"deletions under secret {secret} are held since {iso(since)}: rotate it, then `nexus-auth held clear {secret}`"
+                f"deletions under secret {secret} are held since {iso(since)}:"
+                f" rotate it, then `nexus-auth held clear {secret}`"
             )
     if secrets or any(one.state == "held" for one in events):
         sys.exit(1)

@@ -30,13 +30,14 @@ def plan(*, deep: bool, sync_name: str | None, kinds: tuple[str, ...], budget_pe
     A deletion takes two sweeps, a minute or more apart: the first read by name only queues it.
     Writes nothing. It makes the requests that the sweep would make, at the budget that the database has.
     """
+    settings = read_settings(reconciler=True)
     scope = Scope(
         sync_name=sync_name,
         budget_percent=budget_percent,
-        policy=lambda name: policy_of(name, fix=True, kinds=kinds),
+        policy=lambda name: policy_of(name, fix=True, kinds=kinds, verify_after=settings.verify_after),
         advice="nexus-auth sync --full --apply would repair it",
     )
-    run(plan_within(read_settings(reconciler=True), scope, deep=deep, output=output))
+    run(plan_within(settings, scope, deep=deep, output=output))
 
 
 @dataclass(frozen=True, slots=True)

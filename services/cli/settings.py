@@ -57,6 +57,8 @@ class CliSettings(BaseModel):
     """Secrets (whsec_…), separated by white space, the retired ones too: old events were signed with them."""
     webhook_secrets_dir: Path | None = Field(default=None, validation_alias="NEXUS_AUTH_WEBHOOK_SECRETS_DIR")
     """A folder of them; a file may hold several."""
+    verify_after: float = Field(default=60.0, ge=0, validation_alias="NEXUS_AUTH_VERIFY_AFTER")
+    """Seconds between the two reads by name that delete, revive or lower a row."""
     allow_fsync_off: bool = Field(default=False, validation_alias="NEXUS_AUTH_ALLOW_FSYNC_OFF")
     """Tests only: work on a server that may lose what it committed."""
 

@@ -52,6 +52,7 @@ def sync(
     """Set Clerk beside the database once; exit 1 if drift was found that still stands, or the run parked or failed.
 
     Default is the incremental look: users that changed since the last one. It works beside a running reconciler.
+    A row that Clerk does not list is deleted after two reads by name: a run a minute later makes the second one.
     """
     settings = read_settings(reconciler=True)
     chosen: Mode = "full" if mode == "full" else "deep" if mode == "deep" else "incremental"
@@ -84,7 +85,7 @@ async def _sync(
     ):
         if fix and not named.leads:
             tell(f"a reconciler leads {shop.sync}; this run is counted as {named.name}")
-        policy = policy_of(named.name, fix=fix, kinds=kinds)
+        policy = policy_of(named.name, fix=fix, kinds=kinds, verify_after=settings.verify_after)
         if mode == "incremental" and not await overview.has_watermark(shop.pool, named.name):
             raise Failed(f"no full sweep of {shop.sync} has completed: there is nothing to look back to; sync --full")
         try:

@@ -152,6 +152,10 @@ class Led:
         """Takes the sync's lock for as long as the connection lives: others see that somebody leads."""
         return await leadership.take_lead(connection, self.sync.name)
 
+    async def led_by(self, connection: Any) -> leadership.Leader | None:
+        """The session that holds the sync's lock."""
+        return await leadership.led_by(connection, self.sync.name)
+
     async def engine(self, clerk: ClerkApi) -> Engine:
         """Makes the database this instance's, if it is nobody's; answers the engine that runs within its budget."""
         async with self.pool.acquire() as connection:

@@ -24,7 +24,7 @@ class WebhookMetrics:
     """One object per process, registered where it is told."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Registers every metric at once: a series that is absent is a process that is down."""
+        """Registers every metric at once: an absent series means that the process is down."""
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"nexus_auth_webhook_{name}", text, labels, registry=registry)
@@ -63,7 +63,9 @@ class WebhookMetrics:
         self.waiting = gauge("waiting_events", "Events kept until their projection exists (counted up to 100,000)")
         self.burying = gauge("unfinished_deletions", "Deleted objects whose rows are hidden but not gone yet")
         self.blocking = gauge(
-            "blocking_constraint", "1 for a foreign key of others that holds such a row", "constraint"
+            "blocking_constraint",
+            "1 for a foreign key of another schema that keeps such a row from being deleted",
+            "constraint",
         )
         self.default_rows = gauge("unpartitioned_events", "Events stored without a partition: maintenance has not run")
         self.overdue = gauge("overdue_partitions", "Days past keeping that still hold parked or waiting events")

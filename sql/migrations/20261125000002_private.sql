@@ -100,7 +100,8 @@ create table clerk_private.entities (
   rank smallint not null,
   projection smallint not null,        -- version of project_<kind>(): objects that an older one made are made anew
   details text,                        -- table of rows that are part of the object (a user's addresses), and whose id they carry
-  details_owner text
+  details_owner text,
+  one_per_parents boolean not null     -- Clerk has at most one object for each combination of parents
 );
 create table clerk_private.entity_parents (
   kind text not null references clerk_private.entities (kind),
@@ -134,7 +135,7 @@ create table clerk_private.deletions (
 );
 create index deletions_recent on clerk_private.deletions (kind, at);
 
--- Deletion events that are not believed yet: the row stays, Clerk's API is asked by name.
+-- Deletions that events speak of and that are not believed yet: the row stays, Clerk's API is asked by name.
 create table clerk_private.held_deletions (
   svix_id text collate "C" primary key,
   received_at timestamptz not null,    -- with svix_id: the event's place in the inbox
@@ -142,7 +143,10 @@ create table clerk_private.held_deletions (
   id text not null,
   secret text not null,                -- fingerprint of the secret that signed it
   observed_at bigint not null,
-  reason text not null check (reason in ('share', 'secret')),
+  reason text not null check (reason in (
+    'share',                           -- beyond what an hour may bring
+    'secret',                          -- under a secret whose deletions were refused before
+    'replaced')),                      -- the event made another object in the place that only one can have
   held_at timestamptz not null default clock_timestamp(),
   state text not null default 'held' check (state in ('held', 'refused', 'confirmed', 'released')),
   there_at bigint,                     -- ms: when the first read that found the object began

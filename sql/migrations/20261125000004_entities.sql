@@ -85,19 +85,19 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
 -- besides row security, the sweep's index and the views of all typed rows. There before: the table, with id, created_at and
 -- updated_at, and project_<kind>(jsonb); with details (rows that are part of the object: p_details_owner and an id are their key)
 -- also project_<kind>_details(jsonb). p_parents: [{"kind", "column", "path"}]; p_volatile: columns that may change without Clerk's
--- updated_at, such as addresses of images.
+-- updated_at, such as addresses of images; p_one_per_parents: Clerk has at most one object for each combination of parents.
 create function clerk_private.define_entity(
   p_kind text, p_table text, p_rank integer, p_projection integer, p_parents jsonb default '[]', p_volatile text[] default '{}',
-  p_details text default null, p_details_owner text default null) returns void
+  p_details text default null, p_details_owner text default null, p_one_per_parents boolean default false) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $define$
 declare
   v_parts jsonb;
   v_table text;
 begin
-  insert into clerk_private.entities (kind, table_name, rank, projection, details, details_owner)
-  values (p_kind, p_table, p_rank, p_projection, p_details, p_details_owner)
+  insert into clerk_private.entities (kind, table_name, rank, projection, details, details_owner, one_per_parents)
+  values (p_kind, p_table, p_rank, p_projection, p_details, p_details_owner, p_one_per_parents)
   on conflict (kind) do update set table_name = excluded.table_name, rank = excluded.rank, projection = excluded.projection,
-    details = excluded.details, details_owner = excluded.details_owner;
+    details = excluded.details, details_owner = excluded.details_owner, one_per_parents = excluded.one_per_parents;
   delete from clerk_private.entity_parents where kind = p_kind;
   insert into clerk_private.entity_parents (kind, parent_kind, column_name, path, position)
   select p_kind, p.x ->> 'kind', p.x ->> 'column', array(select jsonb_array_elements_text(p.x -> 'path')), p.ordinality
@@ -140,6 +140,7 @@ begin
            c.object #>> %2$L is not null as told_%3$s', p.column_name, p.path, p.position), ', ' order by p.position),
         'lacks', string_agg(format('j.parent_%s is null', p.position), ' or ' order by p.position),
         'whole', string_agg(format('j.told_%s', p.position), ' and ' order by p.position),
+        'same', string_agg(format('o.%1$I = n.%1$I', p.column_name), ' and ' order by p.position),
         'pairs', string_agg(format('(%L, c.parent_%s)', p.parent_kind, p.position), ', ' order by p.position),
         'merged', string_agg(' || ' || (
             select string_agg(format('jsonb_build_object(%L, ', e.member), '' order by e.ordinality)
@@ -209,6 +210,19 @@ begin
                  case when {whole} then j.object else j.object{merged} end)::clerk_private.change
               end order by j.ordinality)
           from judged j);
+      end $body$
+    $template$, v_parts);
+  end if;
+
+  if p_one_per_parents then
+    execute clerk_private.filled($template$
+      -- The older one of each pair that has the same parents and of which p_ids names one.
+      create or replace function clerk_private.replaced_{kind}(p_ids text[]) returns table (by_id text, id text)
+      language plpgsql stable set search_path = pg_catalog, pg_temp as $body$
+      begin
+        return query
+          select n.id, case when (o.created_at, o.id) < (n.created_at, n.id) then o.id else n.id end
+          from clerk.{table} n join clerk.{table} o on {same} and o.id <> n.id where n.id = any (p_ids);
       end $body$
     $template$, v_parts);
   end if;
@@ -288,7 +302,11 @@ declare
   v_applied text;
   v_emptied text;
   v_digested text;
+  v_replaced text;
 begin
+  select string_agg(format('select * from clerk_private.%I(p_ids) where p_kind = %L', 'replaced_' || e.kind, e.kind), ' union all ' order by e.rank)
+  into v_replaced
+  from clerk_private.entities e where e.one_per_parents;
   select string_agg(format(
       'select %1$L::text as kind, r.id, r.created_at, r.updated_at, clerk_private.%2$I(r%3$s) as digest, %4$s as parents from clerk.%5$I r',
       e.kind, 'digest_' || e.kind,
@@ -320,6 +338,10 @@ begin
     language plpgsql set search_path = pg_catalog, pg_temp as %L', 'begin perform case p_kind' || v_emptied || ' end; end');
   execute format('create or replace function clerk_private.projected_digest(p_kind text, p_object jsonb) returns bytea
     language plpgsql stable set search_path = pg_catalog, pg_temp as %L', 'begin return case p_kind' || v_digested || ' end; end');
+
+  execute format('create or replace function clerk_private.replaced(p_kind text, p_ids text[]) returns table (by_id text, id text)
+    language plpgsql stable set search_path = pg_catalog, pg_temp as %L',
+    'begin return query ' || coalesce(v_replaced, 'select '''', '''' where false') || '; end');
 
   grant select on clerk_private.typed_rows, clerk_private.child_rows to clerk_definer, clerk_reconciler, clerk_cli;
   execute (
@@ -778,7 +800,7 @@ select clerk_private.define_entity('user', 'users', 1, 1,
 select clerk_private.define_entity('organization', 'organizations', 2, 1, p_volatile => '{image_url}');
 select clerk_private.define_entity('organization_membership', 'organization_memberships', 3, 1, '[
   {"kind": "organization", "column": "organization_id", "path": ["organization", "id"]},
-  {"kind": "user", "column": "user_id", "path": ["public_user_data", "user_id"]}]');
+  {"kind": "user", "column": "user_id", "path": ["public_user_data", "user_id"]}]', p_one_per_parents => true);
 select clerk_private.grant_definer();
 reset role;
 

@@ -83,6 +83,28 @@ begin
   return v_kept;
 end $$;
 
+-- A new object in a place that only one can have: the deletion of the older one was lost, or is on its way. Clerk is asked.
+create function clerk_private.hold_replaced(
+  p_deliveries clerk_private.delivery[], p_changes clerk_private.change[], p_outcomes text[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  v_kind text;
+begin
+  for v_kind in
+    select distinct c.kind from unnest(p_changes) with ordinality as c join clerk_private.entities e on e.kind = c.kind and e.one_per_parents
+    where p_outcomes[c.ordinality] = 'created'
+  loop
+    insert into clerk_private.held_deletions (svix_id, received_at, kind, id, secret, observed_at, reason)
+    select p_deliveries[c.ordinality].svix_id, now(), c.kind, r.id, p_deliveries[c.ordinality].secret, c.observed_at, 'replaced'
+    from unnest(p_changes) with ordinality as c
+    join clerk_private.replaced(v_kind, array(
+      select x.id from unnest(p_changes) with ordinality as x where x.kind = v_kind and p_outcomes[x.ordinality] = 'created')) r
+      on r.by_id = c.id
+    where c.kind = v_kind and p_outcomes[c.ordinality] = 'created'
+    on conflict do nothing;
+  end loop;
+end $$;
+
 -- Carries out what was decided about held deletions of these objects: the rows go, or the events are refused.
 create function clerk_private.decide_held(p_kind text, p_ids text[], p_state text, p_by text) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -109,10 +131,10 @@ begin
   ), noted as (
     update clerk_private.inbox i
     set state = case p_state when 'refused' then 'kept' else 'applied' end, outcome = case p_state when 'refused' then 'refused' else 'deleted' end
-    from decided d where i.received_at = d.received_at and i.svix_id = d.svix_id
+    from decided d where i.received_at = d.received_at and i.svix_id = d.svix_id and d.reason <> 'replaced'
   ), distrusted as (
     insert into clerk_private.distrusted_secrets as s (secret)
-    select distinct d.secret from decided d where p_state = 'refused'
+    select distinct d.secret from decided d where p_state = 'refused' and d.reason <> 'replaced'
     on conflict (secret) do update set since = clock_timestamp(), cleared_at = null, cleared_by = null where s.cleared_at is not null
   )
   select count(*) into v_decided from decided;
@@ -154,6 +176,7 @@ begin
   if true = any (v_fresh) then
     v_kept := clerk_private.hold_deletions(p_deliveries, v_changes);
     v_outcomes := clerk_private.apply(v_kept);
+    perform clerk_private.hold_replaced(p_deliveries, v_kept, v_outcomes);
     if v_kept is distinct from v_changes then
       v_outcomes := (
         select array_agg(case when c.kind is not null and v_kept[c.ordinality] is null then 'held' else v_outcomes[c.ordinality] end
@@ -275,6 +298,9 @@ declare
   v_decided bigint := 0;
 begin
   perform clerk_private.refuse_session();
+  perform clerk_private.lock_parents(array(
+    select (h.kind, h.id, 'event', 0, h.observed_at, 0::smallint, '', 'release', null)::clerk_private.change
+    from clerk_private.held_deletions h where h.svix_id = any (p_svix_ids) and h.state = 'held'));
   for r in
     select h.kind, array_agg(distinct h.id) as ids from clerk_private.held_deletions h join clerk_private.entities e using (kind)
     where h.svix_id = any (p_svix_ids) and h.state = 'held' group by h.kind, e.rank order by e.rank
@@ -448,6 +474,6 @@ drop function clerk_private.forget, clerk_private.clear_secret, clerk_private.se
   clerk_private.verifier_seen, clerk_private.replay, clerk_private.ingest;
 reset role;
 set local role clerk_owner;
-drop function clerk_private.backlog, clerk_private.maintain, clerk_private.decide_held, clerk_private.hold_deletions;
+drop function clerk_private.backlog, clerk_private.maintain, clerk_private.decide_held, clerk_private.hold_replaced, clerk_private.hold_deletions;
 drop type clerk_private.delivery;
 reset role;

@@ -34,11 +34,11 @@ def typed(command: str, *, folder: Path, environment: dict[str, str]) -> str:
 def owned(server: Server, name: str) -> str:
     """The URL of an empty database whose owner may create roles and nothing more."""
     execute(server.admin_url(), f"create database {name} owner app_owner")
-    return f"postgresql://app_owner:owner@127.0.0.1:{server.port}/{name}?sslmode=disable"
+    return f"postgresql://app_owner:deploys@127.0.0.1:{server.port}/{name}?sslmode=disable"
 
 
 def test_the_page_on_backup_works_as_it_is_typed(own_server: Server, tmp_path: Path) -> None:
-    execute(own_server.admin_url(), "create role app_owner login createrole password 'owner'")
+    execute(own_server.admin_url(), "create role app_owner login createrole password 'deploys'")
     owner, restored_owner = owned(own_server, "app"), owned(own_server, "restored")
     before, after = (Database(own_server.admin_url(name)) for name in ("app", "restored"))
     logins = tmp_path / "logins"
@@ -70,7 +70,7 @@ def test_the_page_on_backup_works_as_it_is_typed(own_server: Server, tmp_path: P
         "OWNER_URL": owner,
         "RESTORED_URL": restored_owner,
         "BACKUP_PASSWORD": password,
-        "BACKUP_URL": owner.replace("app_owner:owner", f"app_backup:{password}"),
+        "BACKUP_URL": owner.replace("app_owner:deploys", f"app_backup:{password}"),
     }
     for command in commands():
         typed(command, folder=tmp_path, environment=environment)
@@ -90,7 +90,7 @@ def test_the_page_on_backup_works_as_it_is_typed(own_server: Server, tmp_path: P
 def test_a_dump_without_the_owners_rights_fails_and_does_not_lose_rows_in_silence(
     own_server: Server, tmp_path: Path
 ) -> None:
-    execute(own_server.admin_url(), "create role app_owner login createrole password 'owner'")
+    execute(own_server.admin_url(), "create role app_owner login createrole password 'deploys'")
     owner = owned(own_server, "app")
     assert CommandLine(tmp_path, DATABASE_URL=owner)("migrate").code == 0
     binaries = find_binaries(postgres_version(), account=account_for_postgres(tmp_path), copies=own_server.home.parent)

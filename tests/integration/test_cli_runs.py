@@ -64,6 +64,7 @@ async def world(database: Database, tmp_path: Path) -> AsyncIterator[World]:
             RECONCILER_DATABASE_URL=database.url("reconciler"),
             CLERK_API_URL=clerk.api_url,
             CLERK_SECRET_KEY=clerk.secret_key,
+            NEXUS_AUTH_VERIFY_AFTER="0",
         )
         yield World(clerk, database, nexus_auth)
 
@@ -132,17 +133,24 @@ async def test_without_apply_drift_is_noted_and_nothing_changes(world: World) ->
     }
     assert {row["cause"] for row in listed.json() if row["id"] == edited} == {"edited by hand"}
 
-    repaired = await world("sync", "--full", "--apply")
+    repaired = await world("sync", "--full", "--apply", "--output", "json")
     assert repaired.code == 0, repaired.err
-    found = await world("findings", "--output", "json")
-    assert found.code == 0
+    run = str(repaired.json()["runs"]["user"])
+    waiting = await world("findings", "--run", run)
+    assert waiting.code == 1
+    assert "awaiting second read" in waiting.out
+    assert "1 user awaits its second read" in (await world("status")).out
+    second = await world("sync", "--apply")
+    assert second.code == 0, second.err
+    found = await world("findings", "--run", run, "--output", "json")
+    assert found.code == 0, found.err
     assert {(row["id"], row["action"]) for row in found.json()} >= {
         (edited, "repaired"),
         (renamed, "repaired"),
         (deleted, "tombstoned"),
     }
     assert rows(world.database, f"select first_name from clerk.users where id = '{renamed}'") == [("Renamed",)]
-    only = await world("findings", "--kind", "users", "--problem", "edited", "--output", "json")
+    only = await world("findings", "--run", run, "--kind", "users", "--problem", "edited", "--output", "json")
     assert [row["id"] for row in only.json()] == [edited]
 
 
@@ -219,7 +227,9 @@ async def test_a_mass_deletion_parks_until_it_is_approved(world: World) -> None:
     assert planned.code == 1
     assert "more than the guard allows" in planned.err
     assert "approve 0" not in planned.err
-    parked = await world("sync", "--full", "--apply", "--output", "json")
+    first = await world("sync", "--full", "--apply", "--output", "json")
+    assert (first.code, first.json()["state"]) == (0, "completed"), first.err
+    parked = await world("sync", "--apply", "--output", "json")
     assert (parked.code, parked.json()["state"]) == (1, "parked")
     run = str(parked.json()["run"])
     assert f"nexus-auth approve {run}" in parked.err

@@ -207,3 +207,41 @@ async def test_a_stale_replay_of_an_old_deletion_does_not_make_its_secret_suspec
     await store.admin.execute("update clerk_private.objects set revived_at = $1", T0 + 1_000)
     assert await store.put(gone("user", ids[0], timestamp=T0 + 10)) == ["stale"]
     assert (await store.backlog()).held == 0
+
+
+async def test_a_second_membership_of_the_same_pair_has_the_older_one_verified(store: Store) -> None:
+    """Its deletion was lost: Clerk knows one membership for each pair of user and organization."""
+
+    def joined(name: str, *, created_at: int) -> bytes:
+        whole = membership(
+            name, organization_id="org_a", user_id="user_a", created_at=created_at, updated_at=created_at
+        )
+        return event("organizationMembership.created", whole, timestamp=created_at)
+
+    await store.put(event("user.created", user("user_a")), event("organization.created", organization("org_a")))
+    assert await store.put_each([joined("orgmem_old", created_at=T0), joined("orgmem_new", created_at=T0 + 50)]) == [
+        "created",
+        "created",
+    ]
+    assert await due(store) == ["orgmem_old"]
+    # Clerk has both after all (a moment of its own): nothing goes, and the secret is as good as before
+    for at in (T0 + 100, T0 + 200):
+        await answer(store, {"orgmem_old": True}, kind="organization_membership", at=at)
+    assert (await store.backlog()).distrusted_secrets == 0
+    assert len(await store.ids("clerk.organization_memberships")) == 2
+
+
+async def test_the_older_membership_goes_with_one_absent_read_whatever_order_they_came_in(store: Store) -> None:
+    def joined(name: str, *, created_at: int) -> bytes:
+        whole = membership(
+            name, organization_id="org_a", user_id="user_a", created_at=created_at, updated_at=created_at
+        )
+        return event("organizationMembership.created", whole, timestamp=created_at)
+
+    await store.put(event("user.created", user("user_a")), event("organization.created", organization("org_a")))
+    await store.put_each([joined("orgmem_new", created_at=T0 + 50), joined("orgmem_old", created_at=T0)])
+    assert await due(store) == ["orgmem_old"]
+    assert await answer(store, {"orgmem_old": False}, kind="organization_membership") == {"orgmem_old": "confirmed"}
+    assert await store.ids("clerk.organization_memberships") == ["orgmem_new"]
+    outcomes = {row["object_id"]: row["outcome"] for row in await store.rows("clerk_private.inbox")}
+    assert outcomes["orgmem_old"] == outcomes["orgmem_new"] == "created"

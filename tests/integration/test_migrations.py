@@ -138,6 +138,24 @@ def test_up_down_up_as_a_role_that_may_only_create_roles(own_server: Server) -> 
     assert [row[0] for row in owners] == ["clerk_owner"]
 
 
+def test_a_view_that_the_migrator_makes_shows_no_row_past_the_policies(own_server: Server) -> None:
+    """Policies do not hold for the owner's members, and a view reads as who made it. True before Postgres 16, too."""
+    database = deployer(own_server)
+    migrate(database.admin_url)
+    execute(own_server.admin_url("deployed"), TWO_USERS)
+    execute(
+        database.admin_url,
+        "set role clerk_owner; grant usage on schema clerk to deployer; grant select on clerk.users to deployer;"
+        " reset role",
+        "create view public.people as select id from clerk.users; grant select on public.people to authenticated",
+    )
+    assert one(own_server.admin_url("deployed"), "select count(*) from clerk.users") == 2
+    assert fetch(database.admin_url, "select id from public.people") == []
+    for role in ("clerk_owner", "clerk_definer"):
+        held = f"select pg_has_role('deployer', '{role}', 'usage'), pg_has_role('deployer', '{role}', 'member')"
+        assert tuple(fetch(database.admin_url, held)[0]) == (False, True)
+
+
 def test_many_migrate_one_database_at_once(own_server: Server) -> None:
     url = create_database(own_server.admin_url(), "contended")
     with ThreadPoolExecutor(max_workers=4) as threads:

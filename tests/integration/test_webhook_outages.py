@@ -95,13 +95,13 @@ async def test_without_postgres_it_starts_all_the_same_and_is_ready_once_postgre
     async with WebhookService(own_database, folder=tmp_path, wait=False) as service:
 
         async def tried() -> bool:
-            return (await service.health("/readyz"))[1].startswith("the database is away")
+            return (await service.health("/readyz"))[1].startswith("the database cannot be reached")
 
         await until(tried)
         assert await service.health("/livez") == (200, "ok\n")
         async with service.session.post(service.url, data=signed.body, headers=signed.headers()) as answer:
             assert (answer.status, "Retry-After" in answer.headers) == (503, True)
-            assert (await answer.text()).startswith("the database is away")
+            assert (await answer.text()).startswith("the database cannot be reached")
         wrong = await service.send(signed.body + b" ", signed.headers())
         assert wrong == (400, "the request could not be verified\n")
         own_server.start()

@@ -148,7 +148,7 @@ async def test_an_address_mended_before_the_first_connection_is_read_again(login
     async with followed(login, tmp_path, wait=False) as service:
 
         async def refused() -> bool:
-            return "the database refuses this login" in (await service.health("/readyz"))[1]
+            return "the database refused the login or its password" in (await service.health("/readyz"))[1]
 
         await until(refused)
         login.mount(login.url("first"))

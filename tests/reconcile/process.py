@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -42,20 +43,25 @@ def write_manifests(folder: Path, *, clerk: Emulator, database: Database) -> Non
     (folder / "manifests.yaml").write_text(yaml.safe_dump_all(documents))
 
 
+def api_host(folder: Path) -> str:
+    """Host and port of the Clerk that the manifests name: the only one that a key may be sent to."""
+    documents = yaml.safe_load_all((folder / "manifests.yaml").read_text())
+    api_url: str = next(of["spec"]["apiUrl"] for of in documents if of["kind"] == "ClerkInstance")
+    return urlsplit(api_url).netloc
+
+
 class Reconciler(Process):
     """One process of `python -m services.reconciler.standalone`."""
 
     def __init__(self, folder: Path, *, name: str, failpoints: Path | None = None) -> None:
         """`folder` holds what `write_manifests` wrote."""
-        documents = yaml.safe_load_all((folder / "manifests.yaml").read_text())
-        hosts = {of["spec"]["apiUrl"].partition("://")[2] for of in documents if of["kind"] == "ClerkInstance"}
         environment = {
-            "NEXUS_AUTH_API_HOSTS": ",".join(sorted(hosts)),
             "NEXUS_AUTH_MANIFESTS": str(folder / "manifests.yaml"),
             "NEXUS_AUTH_SECRETS_DIR": str(folder / "secrets"),
             "NEXUS_AUTH_HEALTH_PORT": "0",
             "NEXUS_AUTH_VERIFY_AFTER": "0",
             "NEXUS_AUTH_LOOK_SECONDS": "0.1",
+            "NEXUS_AUTH_API_HOSTS": api_host(folder),
         }
         if failpoints is not None:
             environment["NEXUS_AUTH_FAILPOINTS_DIR"] = str(failpoints)

@@ -1,5 +1,6 @@
 """Servers that obey nothing: a walk ends, with a bounded number of requests, and says that it proves nothing."""
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from devtools.clerk_emulator import ApiFault
-from nexus_auth.clerk.api import Answer
+from nexus_auth.clerk.api import Answer, Params
 from nexus_auth.clerk.catalogue import ENTITIES
 from nexus_auth.reconcile.walk import IncompleteWalk, walk_offsets, walk_updated, walk_window
 from nexus_auth.store.history import read_history
@@ -102,8 +103,42 @@ async def test_a_total_that_moves_while_a_list_is_walked_is_normal(make_world: M
     world.clerk.before(page=2, do=change, route="/organization_memberships", query="*order_by*")
     result = await world.sweep()
     assert result.state == "completed"
+    await world.sweep()  # the page that held it had been read before
     await world.settle()
     assert await world.differs() == []
+
+
+async def test_extras_go_although_the_total_moves_with_every_page(make_world: MakeWorld) -> None:
+    """200,000 memberships of which one changes every few seconds: no total is ever the same twice."""
+    world = await make_world(users=60, organizations=30, memberships=1_100)
+    await world.sweep()
+    members = await world.admin.fetch("select * from clerk.organization_memberships order by id limit 3")
+    with world.clerk.events.silence():
+        for one in members:
+            world.clerk.changes.memberships.delete(organization_id=one["organization_id"], user_id=one["user_id"])
+    asked = itertools.count()
+
+    def spoil(path: str, _params: Params, answer: bytes) -> bytes:
+        if path != "/organization_memberships":
+            return answer
+        page = json.loads(answer)
+        return json.dumps({**page, "total_count": page["total_count"] + next(asked)}).encode()
+
+    world.api.spoil = spoil
+    result = await world.sweep()
+    assert result.state == "completed", result
+    await world.settle()
+    assert {one["id"] for one in members} <= await world.dead()
+    assert await world.differs() == []
+
+
+async def test_an_empty_page_in_the_middle_of_a_list_is_asked_for_once_more(make_world: MakeWorld) -> None:
+    world = await make_world(users=60, organizations=30, memberships=1_100)
+    await world.sweep()
+    world.clerk.add_fault(ApiFault("empty_page", route="/organization_memberships", query="*offset=490*", next=1))
+    result = await world.sweep()
+    assert (result.state, result.counts["organization_membership"]) == ("completed", {"seen": 1_100})
+    assert await world.dead() == set()
 
 
 async def test_an_organization_that_is_too_young_to_be_listed_is_no_extra(world: World) -> None:

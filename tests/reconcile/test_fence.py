@@ -73,6 +73,20 @@ async def test_two_transactions_of_a_run_do_not_wait_for_each_other_for_ever(wor
     await asyncio.wait_for(asyncio.gather(saving, again), SECONDS)
 
 
+async def test_a_transaction_that_lost_a_deadlock_is_made_again(world: World) -> None:
+    run = await lead(world, "first")
+    tries = []
+
+    async def work(connection: Any) -> str:
+        tries.append(await connection.fetchval("select txid_current()"))
+        if len(tries) < 3:
+            raise asyncpg.DeadlockDetectedError if len(tries) == 1 else asyncpg.SerializationError
+        return "written"
+
+    assert await runs.write(world.pool, run, work) == "written"
+    assert len(set(tries)) == 3
+
+
 async def test_every_function_that_writes_for_a_run_asks_the_fence_itself(world: World) -> None:
     first = await lead(world, "first")
     await lead(world, "second")

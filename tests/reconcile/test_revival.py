@@ -65,6 +65,34 @@ async def test_an_organization_comes_back_with_its_members(make_world: MakeWorld
     assert await world.differs() == []
 
 
+async def test_children_come_back_with_their_parent_and_wait_for_nothing_more(make_world: MakeWorld) -> None:
+    """Both reads of the parent list its children, too: those that died with it, and one that came meanwhile."""
+    world = await make_world(users=20, organizations=2, memberships=16)
+    await world.sweep()
+    organization = (await world.ids("organizations"))[0]
+    patient = replace(FIX, verify_after=60.0)
+    await world.bury_falsely("organization", organization)
+    dead = await world.dead()
+    assert len(dead) > 2
+    only = replace(patient, kinds=("organization",), scope=patient.kinds)
+    await world.sweep(only)
+    held = await world.ids()
+    members = {record.user_id for record in world.clerk.state.members_of(organization)}
+    with world.clerk.events.silence():
+        new = next(user for user in held if user not in members)
+        world.clerk.changes.memberships.create(organization_id=organization, user_id=new, role="org:member")
+    for _ in range(2):
+        await world.admin.execute(
+            "update clerk_private.verify_queue set not_before = now() where kind = 'organization'"
+        )
+        result = await world.sweep(only, mode="incremental")
+    assert result.counts["organization"]["revived"] == 1
+    assert result.counts["organization"]["children"] == len(dead)  # those that died with it, and the new one
+    assert await world.dead() == set()
+    assert await world.differs() == []
+    assert await world.admin.fetchval("select count(*) from clerk_private.verify_queue") == 0
+
+
 async def test_a_replay_after_a_revival_changes_nothing(world: World) -> None:
     user = (await world.ids())[3]
     deletion = events.event("user.deleted", events.deleted("user", user))

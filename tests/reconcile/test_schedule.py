@@ -87,7 +87,8 @@ async def test_the_mark_of_an_outage_is_answered_for_each_kind_by_a_run_of_that_
     assert [kind for kind, of in now.kinds.items() if of.requested] == ["user", "organization"]
     chosen = due(sync(), now)
     assert chosen is not None
-    assert (chosen.reason, chosen.policy.kinds) == ("events may have been missed", ("user", "organization"))
+    assert chosen.reason == "events may have been missed"
+    assert {"user", "organization"} <= set(chosen.policy.kinds)
     await world.engine().run(replace(FIX, kinds=chosen.policy.kinds), mode=chosen.mode)
     await request_answered(world.admin, requested_at=asked.requested_at)
     assert (await history(world)).requested_at is None

@@ -87,9 +87,10 @@ class World:
         """
         for _ in range(20):
             result = await self.sweep(policy, mode="incremental")
-            if approve and result.deletions_parked:
-                for run_id in result.waits_for:
-                    await runs.approve(self.admin, run_id, approved_by="a human")
+            waiting = [of for of in await runs.waiting(self.admin, sync=policy.name) if not of.approved]
+            if approve and waiting:
+                for of in waiting:
+                    await runs.approve(self.admin, of.run_id, approved_by="a human")
                 continue
             if not await self.admin.fetchval(
                 "select exists (select from clerk_private.verify_queue where not_before <= now())"

@@ -115,7 +115,7 @@ def add_page(app: web.Application, parts: Parts) -> None:
             chosen=_chosen(parts.state, user=query.get("user", ""), organization=query.get("organization", "")),
             refused=refused,
             note="" if refused else query.get("note", ""),
-            problem=refused.why if refused else "",
+            problem=refused.why if refused and not refused.form.title else "",  # else the form itself says it
         )
         headers = {"Content-Security-Policy": _POLICY.format(nonce=nonce), "Cache-Control": "no-store"}
         status = 422 if refused else 200

@@ -61,6 +61,7 @@ async def examine(environment: Environment) -> AsyncIterator[Checked]:
         yield ok("settings", f"from {environment.source}")
     databases: dict[str, DatabaseFacts] = {}
     changed: dict[str, datetime] = {}
+    told: set[Checked] = set()
     for login in environment.logins:
         facts = databases.setdefault(_database(login), DatabaseFacts())
         check: Check = partial(
@@ -71,13 +72,15 @@ async def examine(environment: Environment) -> AsyncIterator[Checked]:
             facts=facts,
         )
         async for answer in answers("database", check):
-            yield answer
+            if answer.state != "ok" or answer not in told:  # what holds for the database is told once
+                told.add(answer)
+                yield answer
     for key in environment.keys:
         async for answer in answers("Clerk", partial(check_key, key, databases=databases, changed=changed)):
             yield answer
     async for answer in answers("signing secret", partial(check_secrets, environment.secrets, databases=databases)):
         yield answer
-    read = {where: facts for where, facts in databases.items() if facts.holder is not None or facts.last_event_at}
+    read = {where: facts for where, facts in databases.items() if facts.knows_arrivals}
     arrivals = partial(check_arrivals, read, changed=changed, now=datetime.now(UTC))
     async for answer in answers("events", arrivals):
         yield answer

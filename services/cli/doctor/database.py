@@ -11,7 +11,6 @@ import asyncpg
 from nexus_auth.store import overview
 from nexus_auth.store.address import Address, AddressRefused, read_address
 from nexus_auth.store.failure import explain
-from nexus_auth.store.instance import holder_id
 from nexus_auth.store.pool import UnsafeDatabase, connect, open_pool, pooler_of, refuse_unsafe
 from nexus_auth.store.schema import SchemaOutdated, schema_version
 from nexus_auth.store.views import unsafe_views
@@ -25,8 +24,10 @@ NOTED_SECONDS, FAILED_SECONDS = 2.0, 60.0
 
 @dataclass
 class DatabaseFacts:
-    """What one database says, for the checks that compare it with Clerk."""
+    """What one database says to its logins together, for the checks that compare it with Clerk."""
 
+    knows_arrivals: bool = False
+    """Whether one of them may know when the last event came."""
     holder: str | None = None
     last_event_at: datetime | None = None
     claimed_at: datetime | None = None
@@ -100,15 +101,18 @@ async def _as_group(
     began = time.time()
     theirs: datetime = await connection.fetchval("select clock_timestamp()")
     yield clock("clock of Postgres", theirs.timestamp(), began=began, answered=time.time())
-    async for answer in _views(connection, role_prefix=role_prefix):
+    async for answer in _views(connection):
         yield answer
-    facts.holder = await holder_id(connection)
     seen = await overview.arrivals(connection)
-    facts.last_event_at, facts.claimed_at, facts.secrets = seen.last_event_at, seen.claimed_at, seen.secrets
+    facts.holder = facts.holder or seen.holder
+    facts.last_event_at = facts.last_event_at or seen.last_event_at
+    facts.claimed_at = facts.claimed_at or seen.claimed_at
+    facts.secrets = facts.secrets if seen.secrets is None else seen.secrets
+    facts.knows_arrivals = facts.knows_arrivals or seen.knows_arrivals
 
 
-async def _views(connection: Any, *, role_prefix: str) -> AsyncIterator[Checked]:
-    views = await unsafe_views(connection, role_prefix=role_prefix)
+async def _views(connection: Any) -> AsyncIterator[Checked]:
+    views = await unsafe_views(connection)
     for view in views:
         yield failed("views", str(view))
     if not views:

@@ -175,10 +175,17 @@ class Reconciler:
             logger.info("secrets changed", extra={"sync": sync.name})
 
     async def _wait_for_lead(self, connection: Any, led: Led) -> None:
-        """Keeps a second process waiting. Should this connection die, the run's epoch fences the former leader."""
-        while True:
-            if await led.try_lead(connection):
-                return
+        """Keeps a second process waiting. Should this connection die, the run's epoch fences the former leader.
+
+        Any session of the database can hold the lock, so the log says which one does.
+        """
+        told = None
+        while not await led.try_lead(connection):
+            holder = await led.led_by(connection)
+            if holder is not None and holder != told:
+                told = holder
+                extra = {"sync": led.sync.name, "pid": holder.pid, "login": holder.login}
+                logger.warning("another session leads this sync", extra=extra)
             await asyncio.sleep(self._settings.look_seconds)
 
     def _tell(self, sync: SyncManifest, todo: Due, result: SweepResult, *, waiting: int) -> None:

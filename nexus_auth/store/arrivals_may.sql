@@ -1,0 +1,6 @@
+-- What the current role may know of arrivals: each service reads no more than it needs.
+select pg_catalog.has_column_privilege('clerk_private.instance', 'id', 'select') as holder,
+  pg_catalog.has_column_privilege('clerk_private.instance', 'claimed_at', 'select') as claimed,
+  pg_catalog.has_column_privilege('clerk_private.inbox_seen', 'received_at', 'select') as last,
+  pg_catalog.has_column_privilege('clerk_private.inbox', 'secret', 'select')
+    and pg_catalog.has_column_privilege('clerk_private.inbox', 'received_at', 'select') as secrets
