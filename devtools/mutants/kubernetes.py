@@ -56,7 +56,7 @@ FAULTS: tuple[Fault, ...] = (
         "a watch that ended is not begun anew",
         "level-based",
         "services/reconciler/operator/watch.py",
-        "            if self._ended.is_set():\n                return\n            self._metrics.watch_restarts",
+        "            if stopping.is_set():\n                return\n            self._metrics.watch_restarts",
         "            return\n            self._metrics.watch_restarts",
         (f"{NETWORKS}a_token_that_is_refused_for_a_while",),
     ),
