@@ -16,10 +16,13 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from devtools import definitions
+from nexus_auth.tasks import Supervisor
 from services.reconciler.operator.metrics import OperatorMetrics
 from services.reconciler.operator.settings import OperatorSettings
 from services.webhook.metrics import WebhookMetrics
 from services.webhook.settings import WebhookSettings
+
+SHARED = "Besides `process_*`, `python_*` and `nexus_auth_build_info`, whose labels are service and version:"
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -71,23 +74,31 @@ OPERATOR = """# The operator
 | path | answers |
 |---|---|
 | `/livez` | 200 while the process runs |
-| `/readyz` | 200 while it leads and could list its objects, or waits for its turn; else 503 and why |
+| `/readyz` | 200 while it leads and could list its objects, or waits for the Lease; otherwise 503 and why |
 | `/metrics` | Prometheus, text or OpenMetrics |
 
-Exit codes: 0 after SIGTERM, within 5 s and with the Lease given up; 78 for a configuration that starting again will not mend: a
-setting is wrong, there is no API server to talk to, another release looks after the same objects.
+Exit codes: 0 after SIGTERM, within 5 s and with the Lease given up; 78 where starting again will not help: a setting is wrong, there
+is no API server, another release reconciles the same objects.
+
+No task of the process ends unseen: one that does is logged with its trace, counted (`nexus_auth_task_failures_total`) and started
+again. An error that nobody expected becomes the reason `InternalError`, an Event, a line with its trace in the log and a count
+(`nexus_auth_internal_errors_total`), and is tried again with growing pauses.
+
+An API key goes to the hosts of `NEXUS_AUTH_API_HOSTS` only, and of Secrets only those with the label
+`nexus-auth.dev/readable: "true"` are read. A status tells nothing about other Secrets and nothing about why a connection failed: the
+log has that as `detail`.
 
 | Event | on | says |
 |---|---|---|
 | a reason of `Ready` | both kinds | it changed: [what to do](../kubernetes/troubleshooting.md) |
-| `DriftDetected` | ClerkSync | what differs and stays so |
-| `Repaired` | ClerkSync | what a run put right and deleted |
+| `DriftDetected` | ClerkSync | what differs and was not repaired |
+| `Repaired` | ClerkSync | what a sweep repaired and deleted |
 | `Approved`, `ApprovalRefused` | ClerkSync | whose approval was taken, or why not |
 
 ## Settings
 
-From the environment. In a pod the service account is found in its usual place (or in the folder `NEXUS_AUTH_SERVICE_ACCOUNT_DIR`),
-elsewhere `KUBECONFIG` names the cluster.
+From the environment. A pod finds its service account in the usual place, or in the folder `NEXUS_AUTH_SERVICE_ACCOUNT_DIR`. Elsewhere
+`KUBECONFIG` names the cluster.
 """
 
 
@@ -102,7 +113,7 @@ def operator() -> str:
 
 
 def _page(head: str, settings: type[BaseSettings], metrics: Callable[[CollectorRegistry], object]) -> str:
-    return f"{head}\n{_settings(settings)}\n\n## Metrics\n\n{_metrics(metrics)}\n"
+    return f"{head}\n{_settings(settings)}\n\n## Metrics\n\n{SHARED}\n\n{_metrics(metrics)}\n"
 
 
 def _settings(of: type[BaseSettings]) -> str:
@@ -124,8 +135,8 @@ def _default(field: FieldInfo) -> str:
 
 def _metrics(of: Callable[[CollectorRegistry], object]) -> str:
     registry = CollectorRegistry()
-    metrics = of(registry)
-    collectors = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    made = (of(registry), Supervisor(registry))
+    collectors = [each for metrics in made for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
     labels = {collector._name: collector._labelnames for collector in collectors}
     rows = ["| metric | type | labels | |", "|---|---|---|---|"]
     for family in registry.collect():

@@ -77,7 +77,7 @@ async def _leaked_secret(stage: Stage, checks: Checks, sabotaged: bool) -> None:
 
     async def refused() -> bool:
         held = "select count(*) filter (where state = 'held') from clerk_private.held_deletions"
-        return await stage.admin.fetchval(held) == 0
+        return bool(await stage.admin.fetchval(held) == 0)
 
     await stage.until(refused)
     states = await stage.admin.fetch("select state, count(*) from clerk_private.held_deletions group by state")

@@ -10,6 +10,8 @@ LEASE = "tests/kubernetes/operator/test_lease.py::test_"
 LEASE_UNIT = "tests/unit/test_operator_lease.py::test_"
 NETWORKS = "tests/kubernetes/operator/test_bad_networks.py::test_"
 BAD_INPUT = "tests/kubernetes/operator/test_bad_input.py::test_"
+CONSENT = "tests/kubernetes/operator/test_consent.py::test_"
+TASKS = "tests/kubernetes/operator/test_tasks.py::test_"
 APPROVALS = "tests/kubernetes/operator/test_approvals.py::test_"
 INSTALL = "tests/kubernetes/chart/test_install.py::test_"
 SECURITY = "tests/kubernetes/chart/test_security.py::test_"
@@ -59,6 +61,51 @@ FAULTS: tuple[Fault, ...] = (
         "            if stopping.is_set():\n                return\n            self._metrics.watch_restarts",
         "            return\n            self._metrics.watch_restarts",
         (f"{NETWORKS}a_token_that_is_refused_for_a_while",),
+    ),
+    Fault(
+        "the API key goes to any host",
+        "who may do what",
+        "nexus_auth/clerk/api_hosts.py",
+        '        if _Origin(match["scheme"], host, port) in self.origins:\n',
+        "        if True:\n",
+        ("tests/unit/test_operator_api_hosts.py::test_every_other_address_is_refused",),
+        row="S1",
+    ),
+    Fault(
+        "a Secret without the label is read",
+        "who may do what",
+        "services/reconciler/operator/cluster.py",
+        ", label_selector=READABLE_SELECTOR, limit=1",
+        ", limit=1",
+        (f"{CONSENT}a_secret_that_is_missing_or_does_not_consent_reads_the_same_and_is_taken_up_once_labelled",),
+        row="S2",
+    ),
+    Fault(
+        "a status says why a connection failed",
+        "who may do what",
+        "services/reconciler/leading.py",
+        'return Trouble("DatabaseUnavailable", what, about="database", detail=',
+        'return Trouble("DatabaseUnavailable", f"{what} {error}", about="database", detail=',
+        ("tests/unit/test_operator_status.py::test_every_way_in_which_a_connection_fails_reads_the_same_in_a_status",),
+        row="S13",
+    ),
+    Fault(
+        "an error that no reconciler expected is in the log alone",
+        "no run ends unseen",
+        "services/reconciler/operator/worker.py",
+        "            await self._fail(tracked, trouble_of(error))\n",
+        "            trouble_of(error)\n",
+        (f"{TASKS}a_status_that_cannot_be_made_is_counted_and_tried_again",),
+        row="R3",
+    ),
+    Fault(
+        "the watch's thread ends unseen",
+        "no run ends unseen",
+        "services/reconciler/operator/watch.py",
+        "        self._call(_settle, ended, error)\n",
+        "",
+        (f"{TASKS}a_watch_whose_thread_ends_is_begun_again",),
+        row="R3",
     ),
     Fault(
         "an approval counts for another sync's run",

@@ -34,8 +34,8 @@ class Held:
     secret: str
     """Fingerprint of the secret that signed it."""
     reason: str
-    """share: beyond what an hour may bring. secret: its secret's deletions were refused before. replaced: the event made
-    another object in the place that only one can have."""
+    """share: beyond what an hour may bring. secret: its secret's deletions were refused before. replaced: the event
+    made another object in the place that only one can have."""
     state: str
     """held, confirmed, released or refused."""
     held_at: datetime

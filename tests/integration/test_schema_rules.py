@@ -69,9 +69,9 @@ RULES = {
         select c.oid::regclass || ' ' || r from pg_class c
         cross join unnest(array['writer', 'webhook', 'reconciler', 'worker', 'cli']) r
         where (c.relnamespace = 'clerk'::regnamespace and c.relkind in ('r', 'p', 'v')
-            or c.oid in ('clerk_private.objects'::regclass, 'clerk_private.burying'::regclass, 'clerk_private.deletions'::regclass,
-                'clerk_private.guard_limits'::regclass, 'clerk_private.held_deletions'::regclass,
-                'clerk_private.distrusted_secrets'::regclass))
+            or c.oid = any (array['clerk_private.objects', 'clerk_private.burying', 'clerk_private.deletions',
+              'clerk_private.guard_limits', 'clerk_private.held_deletions',
+              'clerk_private.distrusted_secrets']::regclass[]))
           and has_table_privilege('clerk_' || r, c.oid, 'insert, update, delete, truncate')""",
     "what runs with its owner's rights looks nowhere for names but in pg_catalog, and in pg_temp last": f"""
         select p.oid::regprocedure::text from pg_proc p where p.pronamespace in {OURS} and p.prosecdef
@@ -105,7 +105,8 @@ RULES = {
         where c.relnamespace = 'clerk'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
           and (a.attgenerated <> '' or a.attname ~ 'private|unsafe|raw')""",
     "the mirror holds no views": """
-        select oid::regclass::text from pg_class where relnamespace = 'clerk'::regnamespace and relkind in ('v', 'm')""",
+        select oid::regclass::text from pg_class
+        where relnamespace = 'clerk'::regnamespace and relkind in ('v', 'm')""",
     "a view of ours reads with its caller's rights": f"""
         select oid::regclass::text from pg_class where relnamespace in {OURS}
           and (relkind = 'm' or relkind = 'v' and not 'security_invoker=true' = any (coalesce(reloptions, '{{}}')))""",

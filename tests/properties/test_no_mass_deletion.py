@@ -139,7 +139,8 @@ class World:
         return "done"
 
     async def _event(self, kind: str, ids: Sequence[str], _run: int) -> None:
-        deliveries, changes = [], []
+        deliveries: list[tuple[object, ...]] = []
+        changes: list[Change] = []
         for object_id in ids:
             self.svix += 1
             name = f"msg_{self.svix}"

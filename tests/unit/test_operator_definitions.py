@@ -13,6 +13,9 @@ import pytest
 import yaml
 from kubernetes.client import models
 
+from nexus_auth.clerk.catalogue import PROJECTED
+from services.reconciler.operator.status import HISTORY
+
 CRDS = Path(__file__).parents[2] / "crds"
 FILES = sorted(CRDS.glob("*.yaml"))
 
@@ -64,3 +67,12 @@ def test_a_comma_in_an_unquoted_description_is_noticed() -> None:
     found = list(problems(yaml.safe_load(text), "V1CustomResourceDefinition"))
     assert len(found) == 1
     assert "the mirror had not. is no field of V1JSONSchemaProps" in found[0]
+
+
+def test_the_resources_of_a_sync_are_those_of_the_catalogue_parents_first() -> None:
+    definition = yaml.safe_load((CRDS / "clerksync.yaml").read_text("utf-8"))
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    resources = schema["spec"]["properties"]["resources"]
+    assert resources["items"]["properties"]["name"]["enum"] == [entity.resource for entity in PROJECTED]
+    assert resources["maxItems"] >= len(PROJECTED)
+    assert schema["status"]["properties"]["history"]["maxItems"] == HISTORY

@@ -8,23 +8,26 @@ from typing import Any
 
 import asyncpg
 import pytest
+from prometheus_client import CollectorRegistry
 
 from nexus_auth.clerk.api import ClerkLimited, ClerkRefused, ClerkUnavailable, ClerkUnreachable
 from nexus_auth.clerk.api_hosts import ApiHostRefused
-from nexus_auth.reconcile.engine import Result
+from nexus_auth.reconcile.engine import InternalError, Result, SweepResult
 from nexus_auth.store.instance import WrongInstance
 from nexus_auth.store.pool import UnsafeDatabase
+from nexus_auth.store.runs import WaitingRun
 from nexus_auth.store.schema import SchemaOutdated
-from services.reconciler.leading import About, Drift, Facts, Trouble, internal_error, trouble_of
+from services.reconciler.leading import About, Drift, Facts, Trouble, trouble_of
 from services.reconciler.manifests import ManifestReader, SyncManifest
 from services.reconciler.operator import instance_status, status
 from services.reconciler.operator.conditions import find
-from services.reconciler.operator.status import FinishedRun, Outcome
+from services.reconciler.operator.metrics import OperatorMetrics
+from services.reconciler.operator.status import FinishedSweep, Outcome
 
 T0 = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LATER = T0 + timedelta(minutes=5)
 KINDS = ("user", "organization", "organization_membership")
-FACTS = Facts(live=dict.fromkeys(KINDS, 5), drift_total=0, drift=(), parked_run=None, schema_version="20261125000008")
+FACTS = Facts(live=dict.fromkeys(KINDS, 5), drift_total=0, drift=(), waiting=(), schema_version="20261125000008")
 
 
 def sync(**spec: Any) -> SyncManifest:
@@ -39,13 +42,19 @@ def sync(**spec: Any) -> SyncManifest:
     return manifest
 
 
-def ran(number: int = 1, *, mode: Any = "full", **of: Any) -> FinishedRun:
-    result = replace(Result(number, "completed", None, requests=3), **of)
-    return FinishedRun(result, mode, "first sweep", KINDS, T0, T0)
+def run(number: int = 1, *, kind: str = "user", mode: Any = "full", **of: Any) -> Result:
+    """The run of one kind; the runs of sweep n are 10 n and those that follow."""
+    return replace(Result(number, 1, kind, mode, "completed", None, requests=1), **of)
+
+
+def ran(number: int = 1, *, mode: Any = "full", **of: Any) -> FinishedSweep:
+    """A sweep of all kinds, of which the users' run ended as `of` says."""
+    runs = [run(10 * number + n, kind=kind, mode=mode, sweep_id=number) for n, kind in enumerate(KINDS)]
+    return FinishedSweep(SweepResult(number, mode, (replace(runs[0], **of), *runs[1:])), "first sweep", T0, T0)
 
 
 def good(number: int = 1, **of: Any) -> Outcome:
-    return replace(Outcome(runs=(ran(number),), facts=FACTS, database_reached=True, wait=600.0), **of)
+    return replace(Outcome(sweeps=(ran(number),), facts=FACTS, database_reached=True, wait=600.0), **of)
 
 
 def after(known: dict[str, Any], outcome: Outcome, *, generation: int = 1, now: datetime = T0) -> dict[str, Any]:
@@ -116,15 +125,10 @@ def test_what_a_server_says_to_a_login_is_for_the_log() -> None:
 
 
 def test_of_an_unexpected_error_a_status_tells_the_type_alone() -> None:
-    trouble = internal_error(KeyError("sk_live_secret"))
+    trouble = trouble_of(KeyError("sk_live_secret"))
     assert (trouble.reason, trouble.about) == ("InternalError", "run")
     assert "KeyError" in str(trouble)
     assert "sk_live_secret" not in str(trouble)
-
-
-def test_a_bug_is_no_trouble() -> None:
-    bug = KeyError("x")
-    assert trouble_of(bug) is bug
 
 
 TROUBLES: list[tuple[str, About, bool]] = [
@@ -172,11 +176,11 @@ def test_a_trouble_and_its_end(reason: str, about: About, stalls: bool, fresh: b
     worse = after(bad, Outcome(trouble=trouble), generation=2, now=LATER + timedelta(hours=1))
     assert worse["consecutiveFailures"] == 2
     assert find(worse["conditions"], "Ready") == find(bad["conditions"], "Ready")  # its moment stays
-    mended = after(worse, good(9), generation=2, now=LATER)
-    assert said(mended) == ("True", "InSync")
-    assert said(mended, "ConnectionReady") == said(mended, "DatabaseReady") == ("True", "Connected")
-    assert said(mended, "Stalled") is None
-    assert mended["consecutiveFailures"] == 0
+    cleared = after(worse, good(9), generation=2, now=LATER)
+    assert said(cleared) == ("True", "InSync")
+    assert said(cleared, "ConnectionReady") == said(cleared, "DatabaseReady") == ("True", "Connected")
+    assert said(cleared, "Stalled") is None
+    assert cleared["consecutiveFailures"] == 0
 
 
 def test_the_first_words_about_a_sync() -> None:
@@ -214,7 +218,7 @@ def test_drift_that_stays_is_ready_and_says_so() -> None:
     assert said(drifted, "DriftDetected") == ("True", "SyncedWithDrift")
     message = find(drifted["conditions"], "DriftDetected")
     assert message is not None
-    assert "4 objects differ and stay so: users user_0 (edited)" in message["message"]
+    assert "4 objects differ: users user_0 (edited)" in message["message"]
     assert "and 1 more" in message["message"]
     assert drifted["drift"]["items"][1] == {
         "resource": "users",
@@ -230,23 +234,69 @@ def test_drift_that_stays_is_ready_and_says_so() -> None:
 
 
 def test_deletions_that_wait_and_their_approval() -> None:
-    parked = ran(7, state="parked", message="12 deletions, the guard allows 10", deletions_parked=True)
-    facts = replace(FACTS, parked_run=(7, "12 deletions wait"))
-    waits = after({}, Outcome(runs=(parked,), facts=facts, database_reached=True))
+    parked = ran(7, state="parked", message="12 deletions, the guard allows 10", waits_for=70)
+    facts = replace(FACTS, waiting=(WaitingRun(70, "user", "12 deletions wait", approved=False),))
+    waits = after({}, Outcome(sweeps=(parked,), facts=facts, database_reached=True))
     assert said(waits) == ("False", "DeletionGuardTripped")
     assert said(waits, "Stalled") == ("True", "DeletionGuardTripped")
-    assert waits["parkedRun"] == 7
+    assert waits["parkedRun"] == 70
+    assert waits["parkedRuns"] == [{"id": 70, "resource": "users", "approved": False}]
     message = find(waits["conditions"], "Ready")
     assert message is not None
-    assert "kubectl nexus approve 7" in message["message"]
-    done = after(waits, good(8, approval="7"))
-    assert (done["lastHandledApproval"], "parkedRun" in done, said(done, "Stalled")) == ("7", False, None)
+    assert "kubectl nexus approve 70" in message["message"]
+    done = after(waits, good(8, approval="70"))
+    assert (done["lastHandledApproval"], "parkedRun" in done, said(done, "Stalled")) == ("70", False, None)
+    assert "parkedRuns" not in done
 
 
-def test_a_sweep_that_failed_is_not_mended_by_a_cheaper_look() -> None:
-    broken = Outcome(runs=(ran(1, state="failed", message="users: a page repeats"),), facts=FACTS)
-    known = after(after({}, replace(broken, database_reached=True)), good(2, runs=(ran(2, mode="incremental"),)))
+def test_a_run_that_waits_keeps_waiting_while_incremental_sweeps_complete() -> None:
+    """The metric `parked` shows the status: 1 while something waits."""
+    facts = replace(FACTS, waiting=(WaitingRun(70, "user", "12 deletions wait", approved=False),))
+    waits = after({}, Outcome(sweeps=(ran(7, state="parked", waits_for=70),), facts=facts, database_reached=True))
+    later = after(waits, good(8, sweeps=(ran(8, mode="incremental"),), facts=facts))
+    assert later["parkedRun"] == 70
+    assert said(later) == ("False", "DeletionGuardTripped")
+    registry = CollectorRegistry()
+    OperatorMetrics(registry).sync(("ns", "main"), later, last_success=None)
+    assert registry.get_sample_value("nexus_auth_sync_parked", {"namespace": "ns", "name": "main"}) == 1.0
+
+
+def test_runs_of_two_resources_wait_for_an_approval_each() -> None:
+    waiting = (
+        WaitingRun(70, "user", "12 users", approved=True),
+        WaitingRun(72, KINDS[2], "99 of them", approved=False),
+    )
+    known = after({}, good(7, facts=replace(FACTS, waiting=waiting)))
+    assert known["parkedRun"] == 72
+    assert [of["id"] for of in known["parkedRuns"]] == [70, 72]
+    message = find(known["conditions"], "Ready")
+    assert message is not None
+    assert "users: 12 users (approved; the next run deletes them)" in message["message"]
+    assert "memberships: 99 of them (here: kubectl nexus approve 72" in message["message"]
+
+
+def test_a_sweep_that_failed_is_not_cleared_by_an_incremental_one_nor_by_another_resources() -> None:
+    broken = Outcome(sweeps=(ran(1, state="failed", message="users: a page repeats"),), facts=FACTS)
+    known = after(after({}, replace(broken, database_reached=True)), good(2, sweeps=(ran(2, mode="incremental"),)))
     assert said(known) == ("False", "IncompleteWalk")
+    others = SweepResult(3, "full", (run(31, kind=KINDS[2], sweep_id=3),))
+    known = after(known, good(3, sweeps=(FinishedSweep(others, "fullSweepInterval", T0, T0),)))
+    assert said(known) == ("False", "IncompleteWalk")
+    assert said(after(known, good(4))) == ("True", "InSync")
+
+
+def test_an_unexpected_error_of_one_resource_stays_the_reason_until_that_resource_is_swept() -> None:
+    failed = ran(1, state="failed", error=InternalError(KeyError("x")), message="an unexpected KeyError")
+    known = after({}, Outcome(sweeps=(failed,), trouble=failed.trouble, facts=None, database_reached=True))
+    assert said(known) == ("False", "InternalError")
+    known = after(known, good(2, sweeps=(ran(2, mode="incremental"),)))
+    assert said(known) == ("False", "InternalError")
+    assert known["history"][1]["runs"][0] == {
+        "id": 10,
+        "resource": "users",
+        "state": "failed",
+        "failure": "InternalError",
+    }
     assert said(after(known, good(3))) == ("True", "InSync")
 
 
@@ -254,9 +304,9 @@ def test_a_sweep_that_failed_is_not_mended_by_a_cheaper_look() -> None:
     ("of", "reason"),
     [
         ({"state": "failed", "error": ClerkUnavailable("away")}, "UpstreamUnavailable"),
-        ({"state": "parked", "deletions_parked": True}, "DeletionGuardTripped"),
+        ({"state": "parked", "waits_for": 10}, "DeletionGuardTripped"),
         ({"state": "failed", "message": "a page repeats"}, "IncompleteWalk"),
-        ({"state": "failed", "error": KeyError("x")}, "IncompleteWalk"),
+        ({"state": "failed", "error": InternalError(KeyError("x"))}, "InternalError"),
     ],
 )
 def test_why_a_run_was_not_completed(of: dict[str, Any], reason: str) -> None:
@@ -266,12 +316,13 @@ def test_why_a_run_was_not_completed(of: dict[str, Any], reason: str) -> None:
     assert ran(1).trouble is None
 
 
-def test_history_has_five_runs_each_once() -> None:
+def test_history_has_five_sweeps_each_once_with_their_runs() -> None:
     known: dict[str, Any] = {}
     for number in (1, 2, 3, 4, 5, 6, 6):
         known = after(known, good(number))
     assert [of["id"] for of in known["history"]] == [6, 5, 4, 3, 2]
     assert known["lastSync"] == known["history"][0]
+    assert [of["resource"] for of in known["lastSync"]["runs"]] == ["users", "organizations", "memberships"]
 
 
 def test_moments_that_hardly_differ_write_nothing() -> None:
@@ -308,10 +359,18 @@ def test_an_instances_trouble_and_its_end(
         {"Stalled": "True"} if stalls else {}
     )
     assert said(bad) == ("False", reason)
-    mended = instance_after(bad, None)
-    assert {c["type"]: c["status"] for c in mended["conditions"]} == {
+    cleared = instance_after(bad, None)
+    assert {c["type"]: c["status"] for c in cleared["conditions"]} == {
         "Ready": "True",
         "ConnectionReady": "True",
         "DatabaseReady": "True",
     }
-    assert (mended["instanceId"], mended["syncs"]) == ("ins_a", 2)
+    assert (cleared["instanceId"], cleared["syncs"]) == ("ins_a", 2)
+
+
+def test_a_deletion_by_a_second_read_counts_for_the_sweep_that_queued_it() -> None:
+    known = after({}, good(1, sweeps=(ran(1, counts={"gone": 2, "awaiting": 2}),)))
+    assert known["resources"][0]["tombstoned"] == 0
+    known = after(known, good(2, sweeps=(ran(2, mode="incremental", counts={"tombstoned": 2}),)))
+    assert known["resources"][0]["tombstoned"] == 2
+    assert after(known, good(3))["resources"][0]["tombstoned"] == 0

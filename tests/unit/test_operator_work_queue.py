@@ -27,8 +27,8 @@ class Clock:
         return self.at
 
 
-class Office:
-    """An agenda with its book and clock."""
+class Queued:
+    """A work queue with its cache and clock."""
 
     def __init__(self, *, concurrency: int = 2) -> None:
         self.cache = Cache()
@@ -38,7 +38,7 @@ class Office:
     def add(
         self, name: str, *, plural: str = SYNCS, status: dict[str, Any] | None = None, **spec: Any
     ) -> TrackedObject:
-        """A new object, not on the agenda yet."""
+        """A new object that is not queued yet."""
         body = {
             "kind": KINDS[plural],
             "metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1},
@@ -75,22 +75,22 @@ def settled(*, next_in: float) -> dict[str, Any]:
 
 
 def test_what_is_due_first_begins_first_and_the_rest_waits_for_a_place() -> None:
-    office = Office(concurrency=2)
+    queued = Queued(concurrency=2)
     for moment, name in ((1_003.0, "c"), (1_001.0, "a"), (1_002.0, "b"), (2_000.0, "later")):
-        office.queue.schedule(office.add(name, status=settled(next_in=0)), moment)
-    assert office.started() == []
-    assert office.queue.next_due() == 1_001.0
-    office.clock.at = 1_010.0
-    assert office.started() == [("a", "run"), ("b", "run")]
-    assert office.queue.waiting == 1
-    assert office.started() == []
-    office.queue.release("run")
-    assert office.started() == [("c", "run")]
-    assert office.queue.next_due() == 2_000.0
+        queued.queue.schedule(queued.add(name, status=settled(next_in=0)), moment)
+    assert queued.started() == []
+    assert queued.queue.next_due() == 1_001.0
+    queued.clock.at = 1_010.0
+    assert queued.started() == [("a", "run"), ("b", "run")]
+    assert queued.queue.waiting == 1
+    assert queued.started() == []
+    queued.queue.release("run")
+    assert queued.started() == [("c", "run")]
+    assert queued.queue.next_due() == 2_000.0
 
 
 def test_what_is_over_at_once_does_not_wait_behind_runs() -> None:
-    office = Office(concurrency=1)
+    queued = Queued(concurrency=1)
     for name, more in (
         ("long", {}),
         ("next", {"status": settled(next_in=0)}),
@@ -98,64 +98,64 @@ def test_what_is_over_at_once_does_not_wait_behind_runs() -> None:
         ("new", {}),
         ("wrong", {"interval": "soon"}),
     ):
-        office.queue.enqueue(office.add(name, **more))
-    office.queue.enqueue(office.add("main", plural=INSTANCES))
+        queued.queue.enqueue(queued.add(name, **more))
+    queued.queue.enqueue(queued.add("main", plural=INSTANCES))
     # "new" is told that it waits; "next" knows it already
-    assert office.started() == [
+    assert queued.started() == [
         ("suspended", "check"),
         ("new", "check"),
         ("wrong", "check"),
         ("main", "check"),
         ("long", "run"),
     ]
-    assert office.queue.waiting == 1
+    assert queued.queue.waiting == 1
 
 
 def test_looks_have_a_limit_too() -> None:
-    office = Office()
+    queued = Queued()
     for number in range(CHECKS_AT_ONCE + 3):
-        office.queue.enqueue(office.add(f"sync-{number}", suspend=True))
-    assert len(office.started()) == CHECKS_AT_ONCE
-    office.queue.release("check")
-    assert office.started() == [(f"sync-{CHECKS_AT_ONCE}", "check")]
+        queued.queue.enqueue(queued.add(f"sync-{number}", suspend=True))
+    assert len(queued.started()) == CHECKS_AT_ONCE
+    queued.queue.release("check")
+    assert queued.started() == [(f"sync-{CHECKS_AT_ONCE}", "check")]
 
 
 def test_one_that_was_removed_or_put_off_does_not_begin() -> None:
-    office = Office()
-    gone, off = office.add("gone"), office.add("off")
-    office.queue.enqueue(gone)
-    office.queue.enqueue(off)
-    office.cache.remove(gone.key)
-    office.queue.schedule(off, 5_000.0)
-    assert office.started() == []
-    assert office.queue.next_due() == 5_000.0
-    office.queue.schedule(off, math.inf)
-    assert office.queue.next_due() == math.inf
+    queued = Queued()
+    gone, off = queued.add("gone"), queued.add("off")
+    queued.queue.enqueue(gone)
+    queued.queue.enqueue(off)
+    queued.cache.remove(gone.key)
+    queued.queue.schedule(off, 5_000.0)
+    assert queued.started() == []
+    assert queued.queue.next_due() == 5_000.0
+    queued.queue.schedule(off, math.inf)
+    assert queued.queue.next_due() == math.inf
 
 
-def test_what_came_in_during_a_visit_makes_the_next_one_due_at_once() -> None:
-    office = Office()
-    sync = office.add("sync", status=settled(next_in=3_600))
-    office.queue.enqueue(sync)
-    assert office.started() == [("sync", "run")]
+def test_what_is_enqueued_during_a_reconcile_makes_the_next_one_due_at_once() -> None:
+    queued = Queued()
+    sync = queued.add("sync", status=settled(next_in=3_600))
+    queued.queue.enqueue(sync)
+    assert queued.started() == [("sync", "run")]
     sync.reconciled = True
-    office.queue.finish(sync)
-    assert office.clock.at + LOOK <= office.queue.next_due() <= office.clock.at + 1.1 * LOOK
-    office.queue.enqueue(sync)
-    assert office.started() == [("sync", "run")]
-    office.queue.enqueue(sync)  # a Secret changed while it was reconciled
-    office.queue.finish(sync, pause=600.0)
-    assert office.queue.next_due() == office.clock.at
+    queued.queue.finish(sync)
+    assert queued.clock.at + LOOK <= queued.queue.next_due() <= queued.clock.at + 1.1 * LOOK
+    queued.queue.enqueue(sync)
+    assert queued.started() == [("sync", "run")]
+    queued.queue.enqueue(sync)  # a Secret changed while it was reconciled
+    queued.queue.finish(sync, pause=600.0)
+    assert queued.queue.next_due() == queued.clock.at
 
 
 def test_a_request_is_not_put_off_by_a_failure() -> None:
-    office = Office()
-    sync = office.add("sync", status=settled(next_in=3_600))
-    office.queue.finish(sync, pause=600.0)
-    assert office.queue.next_due() == office.clock.at + 600.0
+    queued = Queued()
+    sync = queued.add("sync", status=settled(next_in=3_600))
+    queued.queue.finish(sync, pause=600.0)
+    assert queued.queue.next_due() == queued.clock.at + 600.0
     sync.body["metadata"]["annotations"] = {REQUEST: "now"}
-    office.queue.finish(sync, pause=600.0)
-    assert office.queue.next_due() == office.clock.at
+    queued.queue.finish(sync, pause=600.0)
+    assert queued.queue.next_due() == queued.clock.at
 
 
 @pytest.mark.parametrize(
@@ -175,20 +175,20 @@ def test_when_a_sync_is_due_again(
     status: Callable[[], dict[str, Any]], spec: dict[str, Any], reconciled: bool, least: float, most: float
 ) -> None:
     """A status is made when the test runs: it names a moment of the clock on the wall."""
-    office = Office()
-    sync = office.add("sync", status=status(), **spec)
+    queued = Queued()
+    sync = queued.add("sync", status=status(), **spec)
     sync.reconciled = reconciled
-    office.queue.schedule_next(sync)
-    assert least <= sync.due_at - office.clock.at <= most
+    queued.queue.schedule_next(sync)
+    assert least <= sync.due_at - queued.clock.at <= most
 
 
 def test_with_many_syncs_each_is_looked_at_less_often() -> None:
-    office = Office()
+    queued = Queued()
     for number in range(300):
-        sync = office.add(f"sync-{number}", status=settled(next_in=3_600))
+        sync = queued.add(f"sync-{number}", status=settled(next_in=3_600))
     sync.reconciled = True
-    office.queue.schedule_next(sync)
-    assert 300.0 <= sync.due_at - office.clock.at <= 330.0
+    queued.queue.schedule_next(sync)
+    assert 300.0 <= sync.due_at - queued.clock.at <= 330.0
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_with_many_syncs_each_is_looked_at_less_often() -> None:
     [(1, 5.0), (2, 10.0), (3, 20.0), (4, 40.0), (6, 160.0), (7, 300.0), (100, 300.0), (10**6, 300.0)],
 )
 def test_retries_back_off_up_to_a_bound(failures: int, seconds: float) -> None:
-    pauses = [Office().queue.retry_after(failures) for _ in range(50)]
+    pauses = [Queued().queue.retry_after(failures) for _ in range(50)]
     assert all(seconds <= pause <= 1.1 * seconds for pause in pauses)
     assert len(set(pauses)) > 1  # not all at once

@@ -1,1 +1,1 @@
-"""`kubectl nexus`: the same commands for those who have a cluster in front of them instead of a database."""
+"""`kubectl nexus`: the commands for a cluster. They read custom resources instead of a database."""

@@ -1,5 +1,7 @@
 """`kubectl-nexus`: on PATH, kubectl runs it as `kubectl nexus`."""
 
+from importlib.metadata import version
+
 import click
 
 from services.cli.kubernetes.approve import approve
@@ -13,19 +15,21 @@ from services.cli.kubernetes.sync import sync
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("nexus-auth"), message="kubectl-nexus %(version)s")
 def main() -> None:
     """Look at ClerkInstances and ClerkSyncs, and tell the operator what to do.
 
     The cluster is that of kubectl: KUBECONFIG, --context, -n. Every command works with your own rights.
 
     \b
-    Exit codes:
-      0  fine, or in step
-      1  drift was found, or something is not Ready or failed
-      2  wrong usage
-      3  the database cannot be used
-      4  Clerk cannot be reached, or refuses the key
-      5  the cluster cannot be reached, or refuses
+    Exit codes (docs/reference/exit-codes.md):
+      0    done, and nothing waits for you
+      1    not so: drift, something is not Ready or failed, or what you named does not exist
+      2    the command line or a setting is wrong
+      3    the database cannot be reached or used
+      4    Clerk cannot be reached, or refuses the key
+      5    the cluster cannot be reached, or refuses
+      130  interrupted
     """
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nexus_auth.clerk.api_hosts import CLERK, ApiHosts
 from nexus_auth.reconcile.policy import Guard, SyncPolicy
 from services.cli.kubernetes.cluster import Cluster
 from services.cli.settings import CliSettings, NotConfigured
 from services.cli.wording import KINDS
 
 OWN_VARIABLES = ("NEXUS_AUTH_ROLE_PREFIX", "NEXUS_AUTH_ALLOW_FSYNC_OFF")
-"""What a manifest does not say and the caller's environment may."""
+"""Settings that no manifest has: they come from the caller's environment."""
 
 
 def database_settings(cluster: Cluster, sync: Mapping[str, Any]) -> CliSettings:
@@ -25,6 +26,7 @@ def engine_settings(
 ) -> tuple[CliSettings, CliSettings]:
     """Settings of the sync with Clerk's key, and those of the database where the budget lives."""
     spec = instance["spec"]
+    _refuse_host(instance)
     ours = _settings(
         RECONCILER_DATABASE_URL=_value(cluster, sync["spec"]["database"]["secretRef"], key="url"),
         CLERK_SECRET_KEY=_value(cluster, spec["secretKeyRef"], key="secret-key"),
@@ -35,8 +37,20 @@ def engine_settings(
     return ours, state
 
 
+def _refuse_host(instance: Mapping[str, Any]) -> None:
+    """The key is read with the caller's rights, and whoever edits the ClerkInstance chose the address.
+
+    So it goes to listed hosts only. Raises `NotConfigured`.
+    """
+    try:
+        hosts = ApiHosts.parse(os.environ.get("NEXUS_AUTH_API_HOSTS") or CLERK)
+        hosts.check(instance["spec"].get("apiUrl", f"https://{CLERK}"))
+    except ValueError as error:
+        raise NotConfigured(f"ClerkInstance {instance['metadata']['name']}: {error}") from None
+
+
 def policy_for(sync: Mapping[str, Any]) -> SyncPolicy:
-    """The policy of a ClerkSync's spec, but repairing: a plan shows what a repair would do."""
+    """The policy of a ClerkSync's spec with `Fix`: a plan shows what a repair would do."""
     spec = sync["spec"]
     enabled = {of["name"] for of in spec.get("resources", ()) if of.get("enabled", True)}
     kinds = tuple(kind for name, kind in KINDS.items() if name in enabled or "resources" not in spec)

@@ -1,4 +1,4 @@
-"""The API server with the caller's own rights, and what it has to say against it as sentences.
+"""The API server, with the caller's own rights; its refusals as sentences.
 
 The official client opens the connection (kubeconfig, contexts, exec plugins, proxies); requests go by path, so that
 objects come as they are, with fields that a model of that client's may not know. It is imported when it is needed:
@@ -34,6 +34,12 @@ class ClusterFailed(click.ClickException):
         """`status` is that of the answer, 0 where there was none."""
         super().__init__(printable(message))
         self.status = status
+
+
+class NoSuchObject(ClusterFailed):
+    """The object that was named does not exist: exit code 1."""
+
+    exit_code = 1
 
 
 class Cluster:
@@ -91,7 +97,7 @@ class Cluster:
         return self.patch(name, {"metadata": {"annotations": ours}})
 
     def whoami(self) -> str:
-        """Who the API server takes us for."""
+        """The user name under which the API server knows the caller."""
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         answer = self._send("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
         return str(json.loads(answer.data)["status"]["userInfo"]["username"])
@@ -110,7 +116,7 @@ class Cluster:
             raise ClusterFailed(f"key {key} of {where} is no text") from None
 
     def log(self, pod: Mapping[str, Any], *, follow: bool, query: Mapping[str, str]) -> Iterator[str]:
-        """Lines of a pod's first container, as they come where they are followed."""
+        """Lines of the log of a pod's first container."""
         of = pod["metadata"]
         path = f"/api/v1/namespaces/{quote(of['namespace'])}/pods/{quote(of['name'])}/log"
         asked = {**query, "container": pod["spec"]["containers"][0]["name"], **({"follow": "true"} if follow else {})}
@@ -165,7 +171,7 @@ class Cluster:
             case 404 if path.startswith(OURS) and not known:
                 text = f"{self.name} does not know the kinds of {GROUP}; is the chart installed, with crds.enabled?"
             case 404 if path.startswith(OURS):
-                text = f"there is no such object in namespace {self.namespace}: {said}"
+                return NoSuchObject(f"there is no such object in namespace {self.namespace}: {said}", status=status)
             case _:
                 text = f"{self.name} answered {status}: {said}"
         return ClusterFailed(text, status=status)

@@ -1,4 +1,4 @@
-"""How many connections to Postgres a release may open: the chart writes it at each Deployment; here it is added up."""
+"""How many connections to Postgres a release may open: the sum of what the chart notes on each Deployment."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ OURS = "app.kubernetes.io/part-of=nexus-auth"
 
 
 def deployments(cluster: Cluster, *, namespace: str | None) -> list[Object]:
-    """Those of releases that say how many they open at most; none where they may not be listed, which is told."""
+    """Deployments that note their connections. Where they may not be listed: none, and a line says so."""
     try:
         found = cluster.list("/apis/apps/v1", "deployments", namespace=namespace, query={"labelSelector": OURS})
     except ClusterFailed as error:
@@ -24,13 +24,13 @@ def deployments(cluster: Cluster, *, namespace: str | None) -> list[Object]:
 
 
 def at_most(of: Object) -> int | None:
-    """What the chart says of a Deployment."""
+    """Connections that a Deployment opens at most, as the chart notes them."""
     said = str((of["metadata"].get("annotations") or {}).get(ANNOTATION, ""))
     return int(said) if said.isdecimal() else None
 
 
 def counted(of: Object) -> dict[str, Any]:
-    """For programs."""
+    """A Deployment for JSON output."""
     meta = of["metadata"]
     kept = {"namespace": meta["namespace"], "name": meta["name"], "ready": _ready(of)}
     return {**kept, "replicas": of["spec"].get("replicas"), "connections_at_most": at_most(of)}

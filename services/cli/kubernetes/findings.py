@@ -1,4 +1,4 @@
-"""`kubectl nexus findings`: the whole list lies in Postgres; the status holds its first twenty.
+"""`kubectl nexus findings`: the list from Postgres; the status holds only its first twenty entries.
 
 By default it is read there, with the login of the ClerkSync's own Secret. Where the caller may not read that Secret, or
 cannot reach the database from where they are, `--from-status` shows what the status says.
@@ -43,7 +43,8 @@ def findings(
     output: str,
     **options: Any,
 ) -> None:
-    """List the differences that a run of the ClerkSync NAME found, with causes; exit 1 if one of them still stands."""
+    """List the differences that a run of the ClerkSync NAME found, with causes; exit 1 if one of them is not
+    repaired."""
     cluster = cluster_of(options)
     sync = chosen_sync(cluster, name)
     if from_status:

@@ -1,4 +1,4 @@
-"""`kubectl nexus logs`: the lines of the chart's pods, found by its labels, wherever it was installed."""
+"""`kubectl nexus logs`: the logs of the chart's pods, found by its labels in any namespace."""
 
 import queue
 import threading
@@ -10,7 +10,7 @@ import click
 from services.cli.database import Failed
 from services.cli.kubernetes.cluster import Cluster, ClusterFailed
 from services.cli.kubernetes.options import cluster_of, cluster_options
-from services.cli.output import printable, tell
+from services.cli.output import printable, say, tell
 
 PRODUCT = "app.kubernetes.io/name=nexus-auth"
 FORBIDDEN = 403
@@ -30,7 +30,7 @@ FORBIDDEN = 403
 @click.option("--previous", is_flag=True, help="Of the container that ran before.")
 @cluster_options
 def logs(*, component: str, follow: bool, tail: int, since: int | None, previous: bool, **options: Any) -> None:
-    """Show what the operator's pods said; without -n, of every namespace that you may look into."""
+    """Show the logs of the operator's pods; without -n, of every namespace that you may read."""
     anywhere = options["namespace"] is None
     cluster = cluster_of(options)
     pods = pods_of(cluster, component=component, anywhere=anywhere)
@@ -40,7 +40,7 @@ def logs(*, component: str, follow: bool, tail: int, since: int | None, previous
     query |= {"sinceSeconds": str(since)} if since else {}
     query |= {"previous": "true"} if previous else {}
     for name, line in _lines(cluster, pods, follow=follow, query=query):
-        click.echo(f"{name} {printable(line)}" if len(pods) > 1 else printable(line))
+        say(f"{name} {printable(line)}" if len(pods) > 1 else printable(line))
 
 
 def pods_of(cluster: Cluster, *, component: str | None, anywhere: bool) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Reading a ClerkSync or ClerkInstance whose status may be missing, old, or written by somebody else."""
+"""Reads ClerkSyncs and ClerkInstances. Their status may be missing, old, or written by somebody else."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ def status_of(of: Object) -> Mapping[str, Any]:
 
 
 def condition(of: Object, type_: str) -> Mapping[str, Any]:
-    """One condition; Unknown, with the reason that suits, where it is not there or of an older generation."""
+    """One condition. Where it is missing or about an older spec: Unknown, with a reason that says so."""
     for found in status_of(of).get("conditions") or ():
         if found.get("type") == type_:
             if found.get("observedGeneration", 0) < of["metadata"].get("generation", 0):

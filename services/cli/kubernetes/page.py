@@ -1,14 +1,13 @@
-"""The page that `kubectl nexus status` shows: everything in one look, troubles last and as sentences."""
+"""The page of `kubectl nexus status`: tables first, then the troubles as sentences."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-import click
 from rich.text import Text
 
 from services.cli.kubernetes.objects import Object, condition, moment, name_of, status_of
-from services.cli.output import print_pairs, print_table, printable
+from services.cli.output import print_pairs, print_table, printable, say
 from services.cli.status import ago
 
 NONE = "-"
@@ -20,7 +19,7 @@ COLOURS = {"True": "green", "False": "red"}
 
 
 def troubles(instances: Sequence[Object], syncs: Sequence[Object], *, now: datetime) -> Iterator[str]:
-    """What does not mend itself by waiting, one sentence each."""
+    """A sentence for each object that needs somebody to act."""
     for kind, objects in (("ClerkInstance", instances), ("ClerkSync", syncs)):
         for of in objects:
             ready = condition(of, "Ready")
@@ -59,7 +58,7 @@ def print_page(instances: Sequence[Object], syncs: Sequence[Object], *, now: dat
 
 
 def shown(of: Object) -> dict[str, Any]:
-    """An object for programs: what it is, what it should be, what it says."""
+    """An object for JSON output: name, spec and status."""
     meta = of["metadata"]
     kept = {"namespace": meta["namespace"], "name": meta["name"], "generation": meta.get("generation")}
     return {**kept, "spec": of.get("spec"), "status": of.get("status")}
@@ -96,7 +95,7 @@ def _sync(of: Object, *, now: datetime) -> tuple[object, ...]:
 
 
 def _overdue(of: Object, *, now: datetime) -> float:
-    """Seconds since a run should have begun; a status is what was true when it was written."""
+    """Seconds since a run should have begun: the status may be old because no operator runs."""
     due = moment(status_of(of).get("nextSyncTime"))
     if due is None or of["spec"].get("suspend") or condition(of, "Reconciling")["status"] == "True":
         return 0.0
@@ -137,14 +136,14 @@ def _print_drift(syncs: Sequence[Object], *, now: datetime) -> None:
             meta = of["metadata"]
             since = _ago(drift.get("since"), now=now)
             command = f"kubectl nexus findings {meta['name']} -n {meta['namespace']}"
-            click.echo(f"and {drift['total'] - SHOWN:,} more of {name_of(of)}, the first {since}: {command}")
+            say(f"and {drift['total'] - SHOWN:,} more of {name_of(of)}, the first {since}: {command}")
 
 
 def _waiting(syncs: Sequence[Object]) -> Iterator[tuple[str, str]]:
     for of in syncs:
-        run = status_of(of).get("parkedRun")
-        if run is not None:
-            yield name_of(of), f"kubectl nexus approve {run} -n {of['metadata']['namespace']}"
+        for run in status_of(of).get("parkedRuns") or ():
+            if not run.get("approved"):
+                yield name_of(of), f"kubectl nexus approve {run['id']} -n {of['metadata']['namespace']}"
 
 
 def _ago(text: Any, *, now: datetime) -> str:

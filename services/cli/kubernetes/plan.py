@@ -1,7 +1,7 @@
-"""`kubectl nexus plan`: what the next repairing sweep would do, worked out in this process, with nothing written.
+"""`kubectl nexus plan`: what the next sweep with `Fix` would do. It runs in this process and writes nothing.
 
-The operator has no part in it: whoever may read the Secrets can look before a ClerkSync is given `drift.policy: Fix`,
-also while it is suspended or no operator runs.
+The operator is not needed: whoever may read the Secrets can look before a ClerkSync gets `drift.policy: Fix`, also
+while it is suspended or no operator runs.
 """
 
 from typing import Any

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 LEFT_OUT = "[left out]"
 SHORTEST = 6
-"""Shorter values would take words out that are no secrets."""
+"""Characters. Shorter values are not looked for: they occur in words that are no secrets."""
 
 _LOOKS = tuple(
     re.compile(pattern)
@@ -50,7 +50,7 @@ class Redaction:
         return _USERINFO.sub(rf"\g<scheme>{LEFT_OUT}@", text)
 
     def tree(self, value: Any) -> Any:
-        """Objects without secrets, string by string: what a YAML writer would break into lines is whole here."""
+        """Objects without secrets. Each string is searched whole, before a YAML writer breaks it into lines."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list):
@@ -60,12 +60,12 @@ class Redaction:
         return value
 
     def log(self, line: str) -> str:
-        """A line of a log: what is assigned to a name that speaks of secrets goes, too."""
+        """A log line without secrets, and without values assigned to names such as `password`."""
         return _ASSIGNED.sub(rf"\g<name>{LEFT_OUT}", self.text(line))
 
 
 def bare(of: Mapping[str, Any]) -> dict[str, Any]:
-    """An object without what may hold copies of secrets: applied configurations, managed fields, environment values."""
+    """An object without the parts that may copy secrets: applied configuration, managed fields, environment values."""
     meta = {key: value for key, value in of["metadata"].items() if key != "managedFields"}
     if "annotations" in meta:
         meta["annotations"] = {k: v for k, v in meta["annotations"].items() if k not in _ANNOTATIONS}
@@ -74,14 +74,16 @@ def bare(of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def secret_outline(of: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a Secret, what can be told: that it is there, its version, which keys it has and how long they are."""
+    """Of a Secret: its name and version, whether the operator may read it, and its keys with their lengths."""
     meta = of["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    readable = (meta.get("labels") or {}).get("nexus-auth.dev/readable")
     data = of.get("data") or {}
     return {
         "kind": "Secret",
         "metadata": {key: meta[key] for key in kept if key in meta},
         "type": of.get("type"),
+        "readable": readable == "true",
         "keys": {key: f"{len(_decoded(value))} bytes" for key, value in sorted(data.items())},
     }
 

@@ -1,4 +1,4 @@
-"""`kubectl nexus report`: one archive for whoever helps, with everything that they would ask for and no secret.
+"""`kubectl nexus report`: one archive for support, with objects, Events, logs and versions, and without secrets.
 
 Secrets are read where the caller may, for one purpose: so that their values can be looked for, and taken out, in all
 the rest. What the caller may not read is missing from the archive, and `missing.txt` says so.
@@ -23,7 +23,7 @@ from services.cli.kubernetes.logs import PRODUCT, pods_of
 from services.cli.kubernetes.objects import name_of
 from services.cli.kubernetes.options import cluster_of, cluster_options
 from services.cli.kubernetes.redaction import Redaction, bare, secret_outline, secret_values
-from services.cli.output import tell
+from services.cli.output import say, tell
 
 LOG_LINES = "2000"
 WORKLOADS = (
@@ -55,13 +55,13 @@ def report(*, all_namespaces: bool, file: Path | None, **options: Any) -> None:
         _write(target, entries)
     except OSError as error:
         raise click.ClickException(f"{target} cannot be written: {error.strerror}") from None
-    click.echo(f"{target}: {len(entries)} files; look into it before you send it")
+    say(f"{target}: {len(entries)} files; look into it before you send it")
     for sentence in gathered.missing:
         tell(f"not in it: {sentence}")
 
 
 class _Gathered:
-    """Everything that was read, before anything of it is written: secrets are known only when all is read."""
+    """Reads everything before anything is written: all secrets must be known first, to be taken out."""
 
     def __init__(self, cluster: Cluster, *, namespace: str | None, anywhere: bool) -> None:
         self._cluster = cluster
@@ -107,7 +107,7 @@ class _Gathered:
             return otherwise
 
     def _pods(self) -> list[dict[str, Any]]:
-        """The chart's; where the namespace has none, the operator that serves it is in another."""
+        """The chart's pods. Where the namespace has none, those of other namespaces: the operator may run there."""
         found = pods_of(self._cluster, component=None, anywhere=self._anywhere)
         return found or pods_of(self._cluster, component=None, anywhere=True)
 
@@ -115,7 +115,7 @@ class _Gathered:
         return self._cluster.log(pod, follow=False, query={"tailLines": LOG_LINES})
 
     def _secrets(self, ours: list[Any], pods: list[Any]) -> Iterator[Mapping[str, Any]]:
-        """Those that our objects and pods name, and no others."""
+        """The Secrets that our objects and pods name."""
         named = {(of["metadata"]["namespace"], name) for of in ours for name in _refs(of["spec"])}
         named |= {(pod["metadata"]["namespace"], name) for pod in pods for name in _mounted(pod["spec"])}
         for namespace, name in sorted(named):
@@ -193,7 +193,7 @@ def _version(package: str) -> str | None:
 
 
 def _write(target: Path, entries: Mapping[str, str]) -> None:
-    """Made for its owner alone: what was taken out may not be all that is private."""
+    """Writes the archive, readable by its owner only: something private may be left in it."""
     with open(target, "xb", opener=_private) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, text in sorted(entries.items()):
             content = text.encode()

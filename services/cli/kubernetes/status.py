@@ -1,4 +1,4 @@
-"""`kubectl nexus status`: how all of it stands, from the custom resources' status alone: no database is asked."""
+"""`kubectl nexus status`: the state of all custom resources, read from their status; no database is asked."""
 
 from datetime import UTC, datetime
 from typing import Any

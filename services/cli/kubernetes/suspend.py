@@ -1,4 +1,4 @@
-"""`kubectl nexus suspend` and `resume`: spec.suspend, as Flux has it. A run that goes on ends by itself."""
+"""`kubectl nexus suspend` and `resume`: they set spec.suspend, as in Flux. A run in progress ends by itself."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import click
 
 from services.cli.kubernetes.objects import name_of
 from services.cli.kubernetes.options import chosen_sync, cluster_of, cluster_options
+from services.cli.output import say
 
 
 @click.command()
@@ -29,7 +30,7 @@ def _set(name: str | None, options: dict[str, Any], *, suspended: bool) -> None:
     of = chosen_sync(cluster, name)
     word = "suspended" if suspended else "resumed"
     if bool(of["spec"].get("suspend")) == suspended:
-        click.echo(f"{name_of(of)} was {word} already")
+        say(f"{name_of(of)} was {word} already")
         return
     cluster.patch(of["metadata"]["name"], {"spec": {"suspend": suspended}})
-    click.echo(f"{name_of(of)} is {word}")
+    say(f"{name_of(of)} is {word}")

@@ -10,7 +10,7 @@ from services.cli.database import Failed
 from services.cli.kubernetes.objects import Object, condition, name_of, status_of
 from services.cli.kubernetes.options import chosen_sync, cluster_of, cluster_options
 from services.cli.kubernetes.waiting import wait_until
-from services.cli.output import print_json, tell
+from services.cli.output import print_json, say, tell
 from services.cli.selection import output_option
 
 REQUESTED = "sync-requested-at"
@@ -50,7 +50,9 @@ def sync(*, name: str | None, mode: str | None, wait: bool, timeout: int, output
         seconds=timeout,
         what=f"the request to {name_of(of)}",
     )
-    last = dict(status_of(answered).get("lastSync") or {})
+    history = status_of(answered).get("history") or ()
+    asked = next((of for of in history if of.get("reason") == "Requested"), None)  # others may have run since
+    last = dict(asked or status_of(answered).get("lastSync") or {})
     _tell(answered, output=output, said={"request": request, "run": last, "drift": status_of(answered).get("drift")})
     _judge(answered, last)
 
@@ -61,11 +63,11 @@ def _tell(of: Object, *, output: str, said: dict[str, Any]) -> None:
         return
     last = said.get("run")
     if not last:
-        click.echo(f"{name_of(of)}: asked for ({said['request']})")
+        say(f"{name_of(of)}: asked for ({said['request']})")
         return
     message = f": {last['message']}" if last.get("message") else ""
-    click.echo(
-        f"{name_of(of)}: run {last.get('id')} ({last.get('mode')}) {last.get('state')}{message};"
+    say(
+        f"{name_of(of)}: sweep {last.get('id')} ({last.get('mode')}) {last.get('state')}{message};"
         f" {last.get('requests', 0):,} requests"
     )
 
@@ -75,6 +77,6 @@ def _judge(of: Object, last: dict[str, Any]) -> None:
     if ready["status"] == "False":
         raise Failed(f"{ready['reason']}: {ready['message']}")
     if last and last.get("state") != "completed":
-        raise Failed(f"run {last.get('id')} {last.get('state')}")
+        raise Failed(f"sweep {last.get('id')} {last.get('state')}")
     if drift["status"] == "True":
         raise Failed(str(drift["message"]))

@@ -29,6 +29,6 @@ def wait_until(
             raise Failed(f"{what} was not answered in {seconds:.0f} s ({said}); see kubectl nexus logs")
         if time.monotonic() >= line:
             going = condition(of, "Reconciling")["status"] == "True"
-            tell(f"{what}: {'a run goes on' if going else said}")
+            tell(f"{what}: {'a run is in progress' if going else said}")
             line = time.monotonic() + LINE_SECONDS
         time.sleep(LOOK_SECONDS)

@@ -1,6 +1,6 @@
-"""Who we are to the API server: the pod's service account, whose token is read again, or what KUBECONFIG says.
+"""The operator's credentials for the API server: the pod's service account, or KUBECONFIG.
 
-kopf and the official client log in separately, each in its own loop; both get the same answer from here.
+kopf and the official client log in separately, each in its own event loop. Both get their credentials here.
 """
 
 import os
@@ -42,24 +42,30 @@ async def configuration() -> Configuration:
         await renew(settings)
         return settings
     try:
-        await load_kube_config(client_configuration=settings, persist_config=False)  # type: ignore[no-untyped-call]
+        await _load(settings)
     except Exception as error:
         raise NoAccess(f"no service account, and KUBECONFIG: {error}") from None
     return settings
 
 
+async def _load(settings: Configuration) -> None:
+    """From KUBECONFIG, else the usual file. The variable is read here: the client reads it once, at import."""
+    file = os.environ.get("KUBECONFIG") or None
+    await load_kube_config(config_file=file, client_configuration=settings, persist_config=False)  # type: ignore[no-untyped-call]
+
+
 async def renew(settings: Configuration) -> None:
-    """Takes a rotated token over: the API server refused the one that we have."""
+    """Reads the token again, after the API server refused the one that we have."""
     if _in_cluster() is not None:
         settings.api_key["BearerToken"] = "Bearer " + (ACCOUNT / "token").read_text("utf-8").strip()
         return
     fresh = Configuration()
-    await load_kube_config(client_configuration=fresh, persist_config=False)  # type: ignore[no-untyped-call]
+    await _load(fresh)
     settings.api_key = fresh.api_key
 
 
 def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """For kopf, which calls it again when its token is refused."""
+    """Credentials for kopf, which calls this again when its token is refused."""
     server = _in_cluster()
     if server is None:
         return kopf.login_with_kubeconfig(**kwargs)

@@ -89,6 +89,7 @@ class OperatorMetrics:
         )
         initialise(self.internal_errors, CONTROLLERS)
         initialise(self.reconciles, CONTROLLERS, RESULTS)
+        initialise(self.duration, CONTROLLERS, MODES)
         initialise(self.last_event, (*CONTROLLERS, "secrets"))
 
     def ran(self, at: tuple[str, str], *, instance: str, mode: str, state: str, requests: int) -> None:

@@ -38,6 +38,7 @@ REASONS = {
     "first sweep": "FirstSweep",
     "events may have been missed": "EventsMissed",
     "a verification is due": "VerificationDue",
+    "deletions are held": "DeletionsHeld",
     "counts differ": "CountsDiffer",
     "counts differed": "CountsInDoubt",
     "an approval": "Approved",
@@ -168,9 +169,11 @@ def _note_sweep(fresh: Status, sweep: FinishedSweep) -> None:
     fresh["history"] = [entry, *former][:HISTORY]
     if result.state == "completed":
         fresh["lastSuccessTime"] = moment(sweep.ended)
-    if result.mode != "incremental":
-        for run in result.runs:
+    for run in result.runs:
+        if result.mode != "incremental":
             _note_resource(fresh, run)
+        else:
+            _add_deletions(fresh, run)
 
 
 def _run_entry(run: Result) -> dict[str, Any]:
@@ -193,7 +196,7 @@ def _note_resource(fresh: Status, run: Result) -> None:
             "live": former.get("live", 0),
             "missing": counts.get("missing", 0),
             "stale": sum(counts.get(what, 0) for what in ("stale", "deep", "ahead")),
-            "extra": counts.get("gone", 0) + counts.get("awaiting", 0) + counts.get("resurfaced", 0),
+            "extra": max(counts.get("gone", 0), counts.get("awaiting", 0)) + counts.get("resurfaced", 0),
             "edited": counts.get("edited", 0) + counts.get("projection", 0),
             "unadopted": counts.get("unadopted", 0),
             "refused": counts.get("refused", 0),
@@ -201,6 +204,13 @@ def _note_resource(fresh: Status, run: Result) -> None:
             "tombstoned": counts.get("tombstoned", 0),
         }
     fresh["resources"] = [known[each] for each in KINDS if each in known]
+
+
+def _add_deletions(fresh: Status, run: Result) -> None:
+    """A full run queues the second read of what it did not find; an incremental run makes that read, and deletes."""
+    for of in fresh.get("resources", []):
+        if of["name"] == RESOURCES[run.kind] and (deleted := run.counts.get("tombstoned", 0)):
+            of["tombstoned"] = of.get("tombstoned", 0) + deleted
 
 
 def _note_facts(fresh: Status, facts: Facts, *, now: datetime) -> None:

@@ -124,6 +124,7 @@ class Worker:
             self._metrics.internal_errors.labels(tracked.key[0]).inc()
         extra = {
             "object": "/".join(tracked.at),
+            "sync": tracked.name,  # the log's limit is for each
             "reason": trouble.reason,
             "why": str(trouble),
             "detail": trouble.detail,

@@ -157,5 +157,7 @@ def parked(number: int = 41) -> dict[str, Any]:
     return in_step(
         conditions=[condition("Ready", "False", "DeletionGuardTripped", f"run {number} would delete 11 users")],
         parkedRun=number,
+        parkedRuns=[{"id": number, "resource": "users", "approved": False}],
         lastSync=run(number, state="parked"),
+        history=[run(8, state="parked", runs=[{"id": number - 1, "resource": "users", "state": "parked"}])],
     )

@@ -62,3 +62,9 @@ def test_a_context_or_kubeconfig_that_is_not_there(nexus: Nexus, tmp_path: Path)
     ran = nexus("status", "--kubeconfig", str(tmp_path / "none"))
     assert ran.code == 5
     assert "the kubeconfig cannot be used" in ran.err
+
+
+def test_a_sync_that_does_not_exist_is_an_answer_and_no_trouble_of_the_cluster(nexus: Nexus) -> None:
+    ran = nexus("suspend", "nowhere")
+    assert ran.code == 1
+    assert "there is no such object" in ran.err

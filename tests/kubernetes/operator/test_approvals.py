@@ -12,9 +12,9 @@ async def parked(stage: Stage) -> int:
     with stage.clerk.events.silence():
         for user in (await stage.world.ids())[2:5]:
             stage.clerk.changes.users.delete(user)
-    body = await stage.requested("full@1")
+    await stage.requested("full@1")
     await stage.kube.condition(NAME, "Ready", "False", reason="DeletionGuardTripped")
-    run: int = body["status"]["parkedRun"]
+    run: int = (await stage.kube.get(SYNCS, NAME))["status"]["parkedRun"]
     return run
 
 
@@ -42,3 +42,16 @@ async def test_an_approval_under_a_policy_of_reports_is_refused(stage: Stage) ->
         run = await parked(stage)
         await stage.kube.patch(SYNCS, NAME, {"spec": {"drift": {"policy": "Report"}}})
         await refused(stage, run, sentence="drift.policy is Report")
+
+
+async def test_an_approval_of_a_superseded_run_names_the_later_one(stage: Stage) -> None:
+    async with stage.operator():
+        first = await parked(stage)
+        with stage.clerk.events.silence():
+            stage.clerk.changes.users.delete((await stage.world.ids())[6])
+        await stage.requested("full@2")
+        body = await stage.kube.until(
+            SYNCS, NAME, lambda body: body["status"].get("parkedRun", 0) > first, what="a later run that waits"
+        )
+        (later,) = [run["id"] for run in body["status"]["parkedRuns"] if run["resource"] == "users"]
+        await refused(stage, first, sentence=f"superseded by {later}")

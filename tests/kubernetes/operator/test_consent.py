@@ -113,7 +113,7 @@ async def test_what_is_no_api_key_is_sent_nowhere(stage: Stage) -> None:
         ready = await stage.kube.condition(NAME, "Ready", "False", reason="UpstreamUnauthorized", plural=INSTANCES)
         assert "holds no API key" in ready["message"]
         assert "postgres" not in ready["message"]
-        assert stage.clerk.requests.count == 0
+        assert stage.clerk.requests.total == 0
 
 
 async def test_a_status_does_not_list_the_keys_of_a_secret(stage: Stage) -> None:
@@ -131,7 +131,7 @@ async def test_a_status_does_not_list_the_keys_of_a_secret(stage: Stage) -> None
 async def test_a_closed_port_and_a_port_of_something_else_read_the_same(stage: Stage) -> None:
     """Whoever may write a Secret and a ClerkSync cannot scan the operator's network; the log has the difference."""
     async with stranger() as other, stage.operator() as operator:
-        await stage.kube.secret("clerk", secret_key=stage.clerk.secret_key)
+        await stage.secrets()
         await stage.instance()
         messages = set()
         for name, port in (("closed", "1"), ("open", other.url.rpartition(":")[2])):

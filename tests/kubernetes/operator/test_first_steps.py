@@ -69,9 +69,13 @@ async def test_events_that_were_lost_are_repaired(stage: Stage) -> None:
         with stage.clerk.events.silence():
             stage.clerk.changes.users.delete(gone)
         body = await stage.requested("full@second")
-        assert body["status"]["lastSync"]["mode"] == "full"
+        (asked,) = [of for of in body["status"]["history"] if of["mode"] == "full" and of["reason"] == "Requested"]
+        assert [of["resource"] for of in asked["runs"]] == ["users", "organizations", "memberships"]
+        assert body["status"]["resources"][0]["extra"] == 1
+        body = await stage.kube.until(
+            SYNCS, NAME, lambda body: body["status"]["resources"][0]["tombstoned"] == 1, what="the second read"
+        )
         assert gone in await stage.world.dead()
-        assert body["status"]["resources"][0]["tombstoned"] == 1
 
 
 async def test_events_that_were_lost_are_reported_where_the_policy_says_so(stage: Stage) -> None:

@@ -14,9 +14,9 @@ async def test_an_approval_lets_the_parked_deletions_happen(stage: Stage) -> Non
         with stage.clerk.events.silence():
             for user in gone:
                 stage.clerk.changes.users.delete(user)
-        body = await stage.requested("full@1")
+        await stage.requested("full@1")
         parked = await stage.kube.condition(NAME, "Ready", "False", reason="DeletionGuardTripped")
-        run = body["status"]["parkedRun"]
+        run = (await stage.kube.get(SYNCS, NAME))["status"]["parkedRun"]
         assert f"nexus approve {run}" in parked["message"]
         await stage.kube.condition(NAME, "Stalled", "True", reason="DeletionGuardTripped")
         await stage.kube.condition(NAME, "DriftDetected", "True")
