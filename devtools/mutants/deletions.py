@@ -34,7 +34,7 @@ FAULTS: tuple[Fault, ...] = (
         ENTITIES,
         "case when live + deleted <= 4 then 1 else (live + deleted) / 4 end",
         "live + deleted",
-        (f"{GUARD}no_limit_that_a_sync_sets_goes_beyond_a_quarter", NO_MASS_DELETION),
+        (f"{GUARD}no_limit_that_a_sync_sets_goes_beyond_a_quarter[8-2]", NO_MASS_DELETION),
         row="D2",
     ),
     Fault(
@@ -43,7 +43,10 @@ FAULTS: tuple[Fault, ...] = (
         ENTITIES,
         "case when live + deleted <= 4 then 1 else",
         "case when live + deleted <= 4 then 4 else",
-        (f"{HELD}an_hour_takes_the_guards_share_and_never_more_than_a_quarter[4-1]", NO_MASS_DELETION),
+        (
+            f"{HELD}an_hour_takes_the_guards_share_and_never_more_than_a_quarter[4-1]",
+            f"{GUARD}no_limit_that_a_sync_sets_goes_beyond_a_quarter[4-1]",
+        ),
         row="D2",
     ),
     Fault(
@@ -163,7 +166,7 @@ FAULTS: tuple[Fault, ...] = (
         "nexus_auth/reconcile/settling.py",
         "        await read_children(context, item.id, revived=True)\n",
         "        pass\n",
-        (f"{REVIVAL}an_organization_comes_back_with_its_members",),
+        (f"{REVIVAL}children_come_back_with_their_parent_and_wait_for_nothing_more",),
         row="D5",
     ),
     Fault(

@@ -99,13 +99,16 @@ async def test_the_database_buries_no_more_than_the_guard_allows_and_writes_noth
     assert await bury(reconciler, run, ids[6:10]) == ["deleted"] * 4
 
 
-async def test_no_limit_that_a_sync_sets_goes_beyond_a_quarter(arena: Arena) -> None:
-    ids = await arena.people(8)
+@pytest.mark.parametrize(("rows", "allowed"), [(1, 1), (2, 1), (4, 1), (5, 1), (7, 1), (8, 2), (41, 10)])
+async def test_no_limit_that_a_sync_sets_goes_beyond_a_quarter(arena: Arena, rows: int, allowed: int) -> None:
+    ids = await arena.people(rows)
     reconciler, run = await arena.connect("reconciler"), await arena.run()
     await reconciler.execute("select clerk_private.set_guard('user', 1000000, 100)")
-    with pytest.raises(asyncpg.PostgresError, match="2 are allowed"):
-        await bury(reconciler, run, ids[:3])
-    assert await bury(reconciler, run, ids[:2]) == ["deleted", "deleted"]
+    if rows > allowed:
+        with pytest.raises(asyncpg.PostgresError, match=f"{allowed} are allowed"):
+            await bury(reconciler, run, ids[: allowed + 1])
+    assert await bury(reconciler, run, ids[:allowed]) == ["deleted"] * allowed
+    assert len(await arena.store.ids("clerk.users")) == rows - allowed
 
 
 async def test_two_runs_beside_each_other_spend_one_share(arena: Arena) -> None:
