@@ -14,7 +14,7 @@ import asyncpg
 
 from nexus_auth.store.address import AddressRefused
 from nexus_auth.store.certificate import TlsRefused
-from nexus_auth.store.pool import UnsafeDatabase
+from nexus_auth.store.pool import NotWritable, UnsafeDatabase
 from nexus_auth.store.schema import SchemaOutdated
 
 Kind = Literal[
@@ -76,6 +76,8 @@ def explain(error: BaseException, *, role: str = "") -> Failure:
     match error:
         case AddressRefused():
             return Failure("address", str(error), "")
+        case NotWritable():
+            return Failure("read-only", str(error), "name the primary in the URL")
         case TlsRefused():
             return Failure("tls", str(error), "")
         case UnsafeDatabase():

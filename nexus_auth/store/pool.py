@@ -38,6 +38,10 @@ class UnsafeDatabase(Exception):
     """The login has more rights than its service needs, or the server would lose what it commits; says which."""
 
 
+class NotWritable(ConnectionError):
+    """The server is a standby or read-only, and the URL asks for one that can be written to."""
+
+
 class ServiceConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection with a service's settings, also where a pooler gives it a server for one transaction only."""
 
@@ -177,10 +181,26 @@ async def pooler_of(address: Address) -> Pooler:
 
 
 async def connect(address: Address, **options: Any) -> Any:
-    """One connection to an address; nothing is set and nothing stays prepared. Raises `TlsRefused` and as asyncpg."""
+    """One connection to the first host of an address that can be had; nothing is set and nothing stays prepared.
+
+    Each host has the whole connect_timeout, as with libpq. Raises `NotWritable`, `TlsRefused` and what asyncpg does:
+    of the first host.
+    """
+    failures: list[Exception] = []
+    for at in [address.at(place) for place in address.hosts] or [address]:
+        try:
+            return await _connect_to(at, **options)
+        except (OSError, asyncpg.CannotConnectNowError) as error:
+            failures.append(error)
+    raise failures[0]
+
+
+async def _connect_to(address: Address, **options: Any) -> Any:
     arguments = {"statement_cache_size": 0, **address.arguments(), **options}
     try:
         connection = await asyncpg.connect(**arguments)
+    except asyncpg.TargetServerAttributeNotMatched:
+        raise NotWritable("the server cannot be written to, and target_session_attrs asks for one that can") from None
     except TimeoutError:
         raise
     except OSError as error:

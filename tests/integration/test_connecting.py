@@ -21,7 +21,7 @@ from nexus_auth.store.address import read_address
 from nexus_auth.store.certificate import TlsRefused
 from nexus_auth.store.failure import explain, lock_holders
 from nexus_auth.store.migrations import SQL_DIR, MigrationFailed, migrate, status
-from nexus_auth.store.pool import UnsafeDatabase, open_pool, pooler_of, refuse_unsafe
+from nexus_auth.store.pool import NotWritable, UnsafeDatabase, open_pool, pooler_of, refuse_unsafe
 from tests.commandline import CommandLine
 from tests.conftest import prepare
 from tests.events import Signed, event, user
@@ -274,6 +274,23 @@ async def test_of_several_hosts_the_one_that_answers_is_taken_by_every_program(
     cli = CommandLine.of(database, tmp_path, CLI_DATABASE_URL=several(database.url("cli")))
     assert (await asyncio.to_thread(cli, "inbox", "list", "--output", "json")).code == 0
     assert migrate(several(database.admin_url)) == []
+
+
+async def test_a_host_that_never_answers_does_not_use_up_the_time_of_the_next(database: Database) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(1)
+        parts = urlsplit(database.url("webhook"))
+        login, _, place = parts.netloc.rpartition("@")
+        hosts = parts._replace(netloc=f"{login}@127.0.0.1:{deaf.getsockname()[1]},{place}")
+        assert await settings_of(query(urlunsplit(hosts), "connect_timeout=1")) == WANTED
+
+
+async def test_hosts_of_which_none_can_be_written_to_are_told(database: Database) -> None:
+    execute(database.admin_url, f'alter database "{database.name}" set default_transaction_read_only = on')
+    with pytest.raises(NotWritable) as refused:
+        await pool_of(query(database.url("webhook"), "target_session_attrs=read-write"))
+    assert explain(refused.value).kind == "read-only"
 
 
 async def test_a_socket_is_reached_by_its_percent_encoded_folder(own_server: Server, tmp_path: Path) -> None:
