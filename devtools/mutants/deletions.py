@@ -6,13 +6,11 @@ ENTITIES = "sql/migrations/20261125000004_entities.sql"
 INGEST = "sql/migrations/20261125000005_ingest.sql"
 REPAIR = "sql/migrations/20261125000007_repair.sql"
 MIRROR = "sql/migrations/20261125000003_mirror.sql"
-POOL = "nexus_auth/store/pool.py"
 
 GUARD = "tests/integration/test_guard.py::test_"
 HELD = "tests/integration/test_held_deletions.py::test_"
 DELETION = "tests/reconcile/test_deletion.py::test_"
 REVIVAL = "tests/reconcile/test_revival.py::test_"
-CONNECTING = "tests/integration/test_connecting.py::test_"
 NO_MASS_DELETION = "tests/properties/test_no_mass_deletion.py::test_rows_that_are_gone_are_accounted_for"
 GOLDEN = "tests/integration/test_privileges.py::test_the_golden_list_is_what_the_database_grants"
 NO_OTHER_WAY = f"{GUARD}no_service_may_delete_or_decide_by_another_way"
@@ -197,30 +195,12 @@ FAULTS: tuple[Fault, ...] = (
         row="D9",
     ),
     Fault(
-        "the isolation level is the database's own",
-        "4 deletion wins",
-        POOL,
-        '        "default_transaction_isolation": "read committed",\n',
-        '        "default_transaction_isolation": "repeatable read",\n',
-        (f"{CONNECTING}transactions_are_read_committed_whatever_the_databases_default[repeatable read]",),
-        row="D9",
-    ),
-    Fault(
         "writers accept a commit that may be lost",
         "3 nothing acknowledged is lost",
         ENTITIES,
         "  if current_setting('synchronous_commit') not in ('on', 'remote_apply') then\n",
         "  if false then\n",
         (f"{SESSIONS}[synchronous_commit = off-synchronous_commit is off]",),
-        row="D10",
-    ),
-    Fault(
-        "synchronous_commit is the login's own",
-        "3 nothing acknowledged is lost",
-        POOL,
-        '        "synchronous_commit": "on",\n',
-        "",
-        (f"{CONNECTING}an_acknowledged_commit_is_durable_whatever_the_logins_default[session]",),
         row="D10",
     ),
     Fault(

@@ -1,11 +1,9 @@
-"""The list's part for what every process does around its work: tasks that are kept running, deadlines, bounded logs."""
+"""The list's part for what stands around the engine: tasks that are kept running, and the one declaration of an entity."""
 
 from devtools.mutants.fault import Fault
 
 TASKS = "tests/unit/test_tasks.py::test_"
 OPERATOR_TASKS = "tests/kubernetes/operator/test_tasks.py::test_"
-DEADLINES = "tests/integration/test_webhook_deadlines.py::test_"
-LOGS = "tests/unit/test_logs.py::test_"
 ANOTHER = "tests/integration/test_another_entity.py::test_"
 
 FAULTS: tuple[Fault, ...] = (
@@ -41,29 +39,6 @@ FAULTS: tuple[Fault, ...] = (
         "            return None, error if isinstance(error, Trouble) else None\n",
         (f"{OPERATOR_TASKS}an_unexpected_error_at_an_instance_is_a_condition_too",),
         row="R3",
-    ),
-    Fault(
-        "a delivery has no deadline of its own",
-        "answered in time",
-        "services/webhook/app.py",
-        "            async with asyncio.timeout_at(deadline):\n                outcome",
-        "            async with asyncio.timeout(None):\n                outcome",
-        (
-            f"{DEADLINES}while_postgres_stands_still_everybody_hears_a_503_within_twelve_seconds_and_afterwards_it_goes_on",
-        ),
-        row="R15",
-    ),
-    Fault(
-        "every refused event is a line",
-        "logs are bounded",
-        "nexus_auth/telemetry/logs.py",
-        "            if window.written < self._lines:\n",
-        "            if True:\n",
-        (
-            f"{LOGS}thirty_five_thousand_lines_of_one_text_become_ten_and_a_number",
-            f"{DEADLINES}thousands_of_refused_events_are_ten_lines",
-        ),
-        row="R17",
     ),
     Fault(
         "only ids of the kinds of today are found in events",
