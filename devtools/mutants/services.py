@@ -1,4 +1,4 @@
-"""The list's part for what stands around the engine: tasks that are kept running, and the one declaration of an entity."""
+"""The list's part for what stands around the engine: tasks that are kept running, an entity's one declaration."""
 
 from devtools.mutants.fault import Fault
 
