@@ -16,12 +16,12 @@ QUERY = Path(__file__).with_suffix(".sql").read_text("utf-8")
 
 HEAD = """# Tables
 
-What applications read: schema `clerk`. Written by `python -m devtools.tables DATABASE_URL` from the database's comments, which psql
-shows too (`\\d+ clerk.users`).
+What applications read: schema `clerk`. Written by `python -m devtools.tables DATABASE_URL` from the database's
+comments, which psql shows too (`\\d+ clerk.users`).
 
-Row-level security decides which rows a signed-in user sees ([README](../../README.md#what-you-get-in-postgres)). Do not write to
-these tables: a difference is found and put back. Add what you need in tables and views of your own; a view needs
-`with (security_invoker = true)`, or it shows every row to whoever may read it.
+Row-level security decides which rows a signed-in user sees: [README](../../README.md#what-you-get-in-postgres). Do
+not write to these tables: a difference is found and put back. Add what you need in tables and views of your own; a
+view needs `with (security_invoker = true)`, or it shows every row to whoever may read it.
 """
 
 

@@ -16,7 +16,8 @@ FORGED = 120
 async def _adoption(stage: Stage, checks: Checks, sabotaged: bool) -> None:
     users = await stage.ids("user") & {user.id for user in stage.clerk.state.users}
     await stage.admin.execute(
-        "create table public.orders (id int primary key, user_id text not null references clerk.users on delete cascade)"
+        "create table public.orders (id int primary key,"
+        " user_id text not null references clerk.users on delete cascade)"
     )
     try:
         await stage.admin.execute(

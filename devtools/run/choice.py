@@ -1,7 +1,7 @@
 """What a run is made of, decided from the environment before anything starts.
 
-A half of the real world is worse than none: events of the one Clerk would be checked against the key of another. So it
-is both keys or neither, and whatever is not chosen here is taken out of the parts' environment.
+A real Clerk needs both keys: with one of them, events of one Clerk would be checked against the key of another. What is
+not chosen here is taken out of the parts' environment.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ EMULATED_INSTANCE_ID = f"ins_{hashlib.sha256(f'make run, seed {SEED}'.encode()).
 
 
 class Unusable(Exception):
-    """The environment asks for what cannot be or must not be; one sentence, exit code 2."""
+    """The environment asks for something impossible or forbidden; one sentence, exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ def _database_url(url: str, *, real: bool) -> str | None:
     except ValueError:
         complete = False
     if not complete or not parts.path.strip("/"):
-        raise Unusable("DATABASE_URL wants to be postgresql://user:password@host:port/database")
+        raise Unusable("DATABASE_URL must be postgresql://user:password@host:port/database")
     if not real and not is_loopback(url):
-        raise Unusable("DATABASE_URL is not on this machine, and the emulator's invented users do not belong there")
+        raise Unusable(
+            "DATABASE_URL is not on this machine: the emulator's invented users are never written to another one"
+        )
     return url

@@ -92,4 +92,4 @@ class RunDatabase:
             return await answer
         except (ServerFailed, BinariesMissing, MigrationFailed, asyncpg.PostgresError, OSError) as error:
             first, *more = str(error).strip().splitlines() or [type(error).__name__]
-            raise PartFailed(NAME, what=f"is not to be had: {first}", last_lines=more) from error
+            raise PartFailed(NAME, what=f"cannot be used: {first}", last_lines=more) from error

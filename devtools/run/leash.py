@@ -1,8 +1,8 @@
-"""Runs a program of ours (`PACKAGE.__main__:main`) that ends when whoever started it does.
+"""Runs a program (`PACKAGE.__main__:main`) that ends when the process that started it ends.
 
-The kernel closes a dead process's pipes in any case, `kill -9` included, so the end of standard input is the one notice
-that always comes; orderly stops take the same way, so that it is walked every time. Not `PR_SET_PDEATHSIG`: it follows
-the thread that forked, and Linux only.
+The kernel closes a dead process's pipes in any case, `kill -9` included, so the end of standard input always tells. An
+orderly stop uses the same way, so that it is tested by every run. `PR_SET_PDEATHSIG` would follow the thread that
+forked, and exists on Linux only.
 
 The first line of standard input is a JSON object, the environment to add: a part is started and imports what it needs
 while the others get ready, and is told late where they are. Besides, secrets stay out of /proc/PID/environ.

@@ -1,7 +1,6 @@
 """What stands below the lines on a terminal: Clerk's counts and ours, and what happened last.
 
-It only reads, every two seconds, on a connection of its own; whatever goes wrong here is nobody's business, for the
-parts say it themselves.
+It only reads, every two seconds, on a connection of its own. Its own errors are not shown: the parts report theirs.
 """
 
 import asyncio

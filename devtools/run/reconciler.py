@@ -1,7 +1,7 @@
 """The reconciler of a run: the standalone process with manifests of its own, and its runs told in plain words.
 
-It sweeps far more often than one would in production, so that a lost event is repaired while somebody watches; beside
-a real Clerk it keeps to a tenth of the rate limit and only reports, unless it is told to repair.
+It sweeps far more often than in production, so that a lost event is repaired while somebody watches. Beside a real
+Clerk it uses a tenth of the rate limit and only reports, unless it is told to repair.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ EMULATED_PERCENT = 30
 
 REAL_PERCENT = 10
 VERIFY_SECONDS = 5
-"""Before and between the reads that may revive a row, beside the emulator: nobody watches for two minutes."""
+"""Before and between the two reads by name that delete, revive or lower a row, beside the emulator."""
 
 MOST_FINDINGS = 10
 
@@ -143,8 +143,9 @@ def forget(folder: Path) -> None:
 
 
 def sweep_lines(runs: Sequence[Mapping[str, Any]], *, findings: Iterable[Mapping[str, Any]]) -> list[tuple[Piece, ...]]:
-    """A sweep as lines: what it was, what its runs found and did, each finding with its cause. A look that found nothing
-    is not worth a line.
+    """A sweep as lines: what it was, what its runs found and did, each finding with its cause.
+
+    A look that found nothing is not worth a line.
     """
     if not runs:
         return []

@@ -1,4 +1,4 @@
-"""A service of ours as a part of the run: started early, told late, and started again whenever it dies.
+"""A service as a part of the run: started early, told its settings later, and started again whenever it dies.
 
 None of them keeps anything that Postgres does not have, so a restart loses nothing.
 """

@@ -1,4 +1,4 @@
-"""Takes what stored events say of a deleted object out of the inbox. The database's own function decides and does it."""
+"""Takes what stored events say of a deleted object out of the inbox. A function of the database decides and does it."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -22,8 +22,8 @@ class Step:
 
     at: datetime
     what: str
-    """event, event parked, finding, deletion parked, deletion held, verification queued, burial open, refused by Postgres,
-    last applied."""
+    """event, event parked, finding, deletion parked, deletion held, verification queued, burial open,
+    refused by Postgres, last applied."""
     kind: str | None
     id: str | None
     detail: Mapping[str, Any]

@@ -1,7 +1,7 @@
 """What `plan` and `sync` share: the engine in this process, with the reconciler's login, at the budget that stands.
 
-A run of this process never takes the name of one that somebody else leads, nor does a run that only reports take the
-name of those that repair: its watermark and its sweeps would count as theirs.
+A run of this process never uses the name of a sync that another process leads, and a run that only reports never uses
+the name of one that repairs: its watermark and its sweeps would count as theirs.
 """
 
 import os
@@ -113,7 +113,7 @@ async def workshop(
             row = await overview.budget(connection, instance_id)
         async with pool.acquire() as connection:
             latest = await overview.latest_sync(connection)
-        if row is not None:  # the manifests' share stands, whoever asks
+        if row is not None:  # the share that the manifests set applies to every process
             share = Share(per_second=row["per_second"], burst=int(row["burst"]))
         else:
             prefixed = "Development" if key.startswith("sk_test_") else "Production"

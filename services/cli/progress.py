@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, now and then a line elsewhere; always on standard error."""
+"""Progress of a long command: a bar on a terminal, a line every few seconds elsewhere; always on standard error."""
 
 import sys
 import time

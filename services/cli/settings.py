@@ -1,6 +1,6 @@
 """Settings of the command line: from the environment or, beside a running `make run`, from its `.run/env`.
 
-One world or the other, never a mixture: an address of the one with a key of the other would send the key astray.
+The two are never mixed: a key of one with an address of the other would send the key to the wrong server.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`nexus-auth status`: one look at how a database stands, and what waits for somebody."""
+"""`nexus-auth status`: rows, sweeps, and what waits for a human."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -194,7 +194,7 @@ def _budget(budget: Mapping[str, Any] | None, *, now: datetime) -> str:
 
 
 def _connections(held: Mapping[str, Any]) -> str:
-    """Of the whole server: what is reserved is for superusers, and for whoever mends it."""
+    """Of the whole server, without the connections that are reserved for superusers."""
     parts = [f"{login} {number:,}" for login, number in held["by_login"].items()]
     by = ", ".join([*parts, f"others {held['others']:,}"])
     return f"{held['held']:,} of {held['max'] - held['reserved']:,} ({by}); max_connections {held['max']:,}"

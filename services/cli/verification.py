@@ -1,7 +1,7 @@
 """`nexus-auth inbox verify`: are the stored events still, byte by byte, what Clerk signed?
 
 The svix library's `verify()` insists on five minutes, so its `sign()` is asked for the signature that there should be.
-It proves as much as the secrets are worth: who can write to the database and knows a secret can sign too.
+It proves only as much as the secrets are safe: who can write to the database and knows a secret can sign, too.
 """
 
 import hmac

@@ -23,8 +23,10 @@ def kind_words(kind: str, number: int) -> str:
 
 
 def unlisted(of_kind: Mapping[str, int]) -> Mapping[str, int]:
-    """Rows that Clerk does not list, by how far that is known. gone: a read by name says so too. awaiting: an earlier run
-    found that, and the second read is to come. extra: not asked for by name yet.
+    """Rows that Clerk does not list, by how far that is known.
+
+    gone: a read by name says so too. awaiting: an earlier run found that, and the second read is to come. extra: not
+    asked for by name yet.
     """
     gone = of_kind.get("gone", 0)
     awaiting = max(0, of_kind.get("awaiting", 0) - gone)

@@ -43,9 +43,9 @@ OPEN_SECONDS = 30.0
 REQUEST_SWEEP_SECONDS = 10.0
 LOCK_HOLDERS_SECONDS = 10.0
 """What a database that stands still may cost at most."""
-SPARE_CONNECTIONS = 4
-"""Beside the lanes' own: housekeeping, held deletions, the request of a sweep, the gate. A changed address is tried on
-one more."""
+SPARE_CONNECTIONS = 3
+"""Beside the lanes' own: for housekeeping, held deletions, the request of a sweep. A changed address is tried on one
+more."""
 
 APPLICATION = "nexus-auth webhook"
 

@@ -1,4 +1,4 @@
-"""`nexus-auth doctor`: in each service's environment, beside `make run`, and where one thing after the other is wrong."""
+"""`nexus-auth doctor`: in each service's environment, beside `make run`, and where one thing after the other is off."""
 
 import asyncio
 import secrets

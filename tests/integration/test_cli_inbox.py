@@ -1,7 +1,7 @@
 """`nexus-auth inbox list` and `show`: what a person sees of an event, and a program too."""
 
-import re
 import json
+import re
 from pathlib import Path
 
 import pytest

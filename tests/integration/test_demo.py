@@ -29,7 +29,7 @@ BREAKS = {
     "edited": "both rows are as they were",
     "deletion": "the user stays deleted",
     "wrong-key": "the key of another instance, which has no users at all, nothing is deleted",
-    "mass-deletion": "no row is deleted",
+    "mass-deletion": "deletes no row",
 }
 """The check that each sabotage must break: those before it still hold."""
 

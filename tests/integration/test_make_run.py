@@ -342,7 +342,7 @@ async def test_a_second_run_goes_on_where_the_first_one_ended_and_a_fresh_one_be
         async with Run(tmp_path, environment=variables) as again:
             variables = await again.ready()
             assert "EMULATOR_URL" in variables
-            await again.says(r"^reconciler: full sweep: 5,\d\d\d users, .* all in step", seconds=200)
+            await again.says(r"^reconciler: full sweep: 5,\d\d\d users compared .* all in step", seconds=200)
             assert "resurfaced" not in again.text
             kept = await ids(variables)
             assert (ada in kept, grace in kept, seeded in kept) == (True, False, False)

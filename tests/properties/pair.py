@@ -133,6 +133,9 @@ class Pair:
                 read(signed.body), svix_id="", source="sweep"
             )
             changes.append((kind, key, None, updated_at, PAGE_READ_AT, API, "", "sweep", object_json))
-        async with self.reconciler.transaction():
-            await self.reconciler.execute("select clerk_private.lock_parents($1::clerk_private.change[])", changes)
-            await self.reconciler.execute("select clerk_private.apply($1::clerk_private.change[])", changes)
+        run = await self.reconciler.fetchval(
+            "insert into clerk_private.runs (sweep_id, sync, kind, mode, policy, holder)"
+            " values (0, 'pair', 'user', 'full', 'Fix', 'pair')"
+            " on conflict (sync, kind) where state = 'running' do update set holder = 'pair' returning id"
+        )
+        await self.reconciler.execute("select clerk_private.repair($1, 1, $2::clerk_private.change[])", run, changes)

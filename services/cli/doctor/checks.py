@@ -47,7 +47,7 @@ def failed(name: str, said: str, *, code: int = ANSWER_NO) -> Checked:
 
 
 async def answers(name: str, check: Check) -> AsyncIterator[Checked]:
-    """Runs one check. Whatever it raises becomes a failure; so does an answer that takes longer than `CHECK_SECONDS`."""
+    """Runs one check. Whatever it raises becomes a failure; so does an answer that takes over `CHECK_SECONDS`."""
     asking = check()
     try:
         while True:

@@ -156,8 +156,8 @@ async def _service(connection: Any, login: LoginUrl, *, role_prefix: str) -> str
 
 async def _settings(connection: Any) -> str:
     row = await connection.fetchrow(
-        "select current_setting('synchronous_commit') as durable, current_setting('transaction_isolation') as isolation,"
-        " current_setting('fsync') as fsync"
+        "select current_setting('synchronous_commit') as durable, current_setting('fsync') as fsync,"
+        " current_setting('transaction_isolation') as isolation"
     )
     return f"synchronous_commit {row['durable']}, {row['isolation']}, fsync {row['fsync']}"
 

@@ -85,7 +85,7 @@ def read_environment(environment: Mapping[str, str] = os.environ, *, folder: Pat
         file = find_run_file(folder or Path.cwd())
         if file is None:
             problems.append(
-                "no database is named: set DATABASE_URL (or CLI_DATABASE_URL), or work below a folder where make run runs"
+                "no database is named: set DATABASE_URL (or CLI_DATABASE_URL), or work below the folder of a make run"
             )
         else:
             source = str(file)
@@ -158,10 +158,10 @@ class _Reader:
             for ref in (state.get("secretRef"), database.get("secretRef")):
                 if ref and (url := self._secret(folder, ref, default="url")):
                     logins.setdefault(url, LoginUrl(f"secret {ref['name']}", "reconciler", url))
-            if ref := spec.get("secretKeyRef"):
-                if key := self._secret(folder, ref, default="secret-key"):
-                    url = str(spec.get("apiUrl") or DEFAULT_API)
-                    keys.append(ApiKey(f"secret {ref['name']}", url, spec.get("instanceId"), key))
+            ref = spec.get("secretKeyRef")
+            if ref and (key := self._secret(folder, ref, default="secret-key")):
+                url = str(spec.get("apiUrl") or DEFAULT_API)
+                keys.append(ApiKey(f"secret {ref['name']}", url, spec.get("instanceId"), key))
         return list(logins.values()), keys
 
     def secrets(self) -> tuple[SigningSecret, ...]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -10,12 +11,13 @@ import pytest_asyncio
 
 from devtools.clerk_emulator import Emulator, Settings
 
-SIZES = {"users": 40, "organizations": 25, "memberships": 60}
+SMALL = Settings(users=40, organizations=25, memberships=60, seed=9)
+SIZES = {"users": SMALL.users, "organizations": SMALL.organizations}
 
 
 @pytest_asyncio.fixture
 async def clerk() -> AsyncIterator[Emulator]:
-    async with Emulator(Settings(**SIZES, seed=9)) as emulator:
+    async with Emulator(SMALL) as emulator:
         yield emulator
 
 
@@ -105,7 +107,7 @@ async def test_a_script_of_the_page_alone_may_run_and_it_refreshes_the_lists(cle
 
 
 async def test_what_changed_is_there_again_in_the_next_emulator(tmp_path: Path) -> None:
-    settings = Settings(**SIZES, seed=9, state_file=tmp_path / "state.json")
+    settings = replace(SMALL, state_file=tmp_path / "state.json")
     async with Emulator(settings) as first:
         changes = first.changes
         ada = changes.users.create({"email_address": ["ada@example.com"], "public_metadata": {"plan": "pro"}})
@@ -133,13 +135,13 @@ async def test_what_changed_is_there_again_in_the_next_emulator(tmp_path: Path) 
 
 async def test_a_state_file_of_another_seed_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
-    async with Emulator(Settings(**SIZES, seed=9, state_file=file)):
+    async with Emulator(replace(SMALL, state_file=file)):
         pass
     with pytest.raises(ValueError, match="another version or seed"):
-        Emulator(Settings(**SIZES, seed=10, state_file=file))
+        Emulator(replace(SMALL, seed=10, state_file=file))
     file.write_text("{}")
     with pytest.raises(ValueError, match="is no state of an emulator"):
-        Emulator(Settings(**SIZES, seed=9, state_file=file))
+        Emulator(replace(SMALL, state_file=file))
 
 
 def shown(clerk: Emulator) -> dict[str, list[object]]:
