@@ -44,6 +44,7 @@ FAULTS: tuple[Fault, ...] = (
         (
             f"{HELD}an_hour_takes_the_guards_share_and_never_more_than_a_quarter[4-1]",
             f"{GUARD}no_limit_that_a_sync_sets_goes_beyond_a_quarter[4-1]",
+            NO_MASS_DELETION,
         ),
         row="D2",
     ),
