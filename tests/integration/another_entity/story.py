@@ -330,6 +330,18 @@ async def test_the_command_line_knows_badges(world: World) -> None:
     assert [row["id"] for row in findings.json()] == ["badge_30"]
 
 
+async def test_events_that_waited_for_the_table_are_replayed(world: World) -> None:
+    made = world.clerk.badge("badge_20", organization_id="org_1")
+    await world.store.put(event("badge.created", made))
+    # as it was before the migration
+    await world.store.admin.execute("update clerk_private.inbox set state = 'waiting', outcome = null")
+    await world.store.admin.execute("delete from clerk.badges where id = 'badge_20'")
+    await world.store.admin.execute("delete from clerk_private.objects where id = 'badge_20'")
+    replayed = await world.nexus_auth("replay", "--state", "waiting")
+    assert replayed.code == 0, replayed.err
+    assert "badge_20" in await world.badges()
+
+
 async def test_a_manifest_may_name_badges() -> None:
     manifests = read_manifests(MANIFESTS)
     assert manifests.syncs["main"].policy.kinds == ("organization", "badge")
