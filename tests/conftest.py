@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+from hypothesis import Phase
 
 from devtools.kubernetes import why_missing
 from devtools.loopback import drop_real_world, is_loopback
@@ -34,6 +35,9 @@ drop_real_world(os.environ)
 EXAMPLES = "NEXUS_AUTH_TEST_EXAMPLES"
 """Examples per property: 75 in CI, else 25. The cells of the matrix ask for fewer, and whoever doubts for more."""
 
+SHRINK = "NEXUS_AUTH_TEST_SHRINK"
+"""0: a failing example is not made smaller. Planted faults ask no more than whether there is one."""
+
 CI = os.environ.get("CI") == "true"
 
 ONE_VERSION = (
@@ -49,6 +53,7 @@ They run on one version; a new file runs on all of them until it is named here.
 hypothesis.settings.register_profile(
     "ci" if CI else "default",
     max_examples=int(os.environ.get(EXAMPLES) or (75 if CI else 25)),
+    phases=[p for p in Phase if os.environ.get(SHRINK) != "0" or p not in (Phase.shrink, Phase.explain)],
     deadline=None,
     print_blob=True,
 )

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from devtools.mutants import connections, engine, faults, kubernetes
+from devtools.mutants import connections, deletions, engine, faults, kubernetes, services
 from devtools.mutants.checkout import Checkout, scratch_checkout
 from devtools.mutants.fault import Fault, chosen
 
-FAULTS = faults.FAULTS + engine.FAULTS + connections.FAULTS + kubernetes.FAULTS
+FAULTS = faults.FAULTS + deletions.FAULTS + connections.FAULTS + engine.FAULTS + services.FAULTS + kubernetes.FAULTS
 
 
 class Display:

@@ -17,7 +17,10 @@ TEST_SECONDS = 300
 TESTS_FAILED = 1
 """pytest's exit code for it; any other says that the tests did not run."""
 
-PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-rf", "--no-header", "--tb=short", "-p", "no:cacheprovider")
+PYTEST = (
+    *(sys.executable, "-m", "pytest", "-x", "-q", "-rf", "--no-header", "--tb=short", "-p", "no:cacheprovider"),
+    "--hypothesis-seed=1",
+)
 
 
 class Checkout:
@@ -29,7 +32,7 @@ class Checkout:
         environment = dict(os.environ)
         drop_real_world(environment)
         # The faults are about promises, not about chance: few examples are enough, and the same ones each time.
-        known = {"PYTHONPATH": str(folder), "DATABASE_URL": database_url, "CI": "false"}
+        known = {"PYTHONPATH": str(folder), "DATABASE_URL": database_url, "CI": "false", "NEXUS_AUTH_TEST_SHRINK": "0"}
         self._environment = environment | known
 
     def problem_with(self, fault: Fault) -> str:

@@ -168,6 +168,35 @@ FAULTS: tuple[Fault, ...] = (
         row="R8",
     ),
     Fault(
+        "a total that moves ends the walk",
+        "1 convergence",
+        "nexus_auth/reconcile/walk.py",
+        "        least = page.total if least is None else min(least, page.total)\n",
+        "        if least is not None and page.total != least:\n"
+        '            raise IncompleteWalk(f"the total of {path} moved")\n'
+        "        least = page.total\n",
+        (f"{BROKEN}extras_go_although_the_total_moves_with_every_page",),
+        row="R8",
+    ),
+    Fault(
+        "a run that lost a deadlock fails",
+        "runs end with a word",
+        "nexus_auth/store/runs.py",
+        "    return await retried(attempt)\n",
+        "    return await attempt()\n",
+        ("tests/reconcile/test_fence.py::test_a_transaction_that_lost_a_deadlock_is_made_again",),
+        row="R10",
+    ),
+    Fault(
+        "a page locks when it writes and not before",
+        "one order of locks",
+        "sql/migrations/20261125000007_repair.sql",
+        "  perform clerk_private.lock_parents(p_changes);\n  return clerk_private.apply(p_changes);\nend $$;\n\n-- Puts",
+        "  return clerk_private.apply(p_changes);\nend $$;\n\n-- Puts",
+        ("tests/chaos/test_sweep_races.py::test_every_interleaving_of_a_sweep_and_a_webhook_ends_alike",),
+        row="R10",
+    ),
+    Fault(
         "any run answers the mark of an outage",
         "each kind has its own times",
         "nexus_auth/store/history.sql",

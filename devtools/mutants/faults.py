@@ -4,9 +4,9 @@ from devtools.mutants.fault import Fault
 
 ROLES = "sql/migrations/20261125000001_roles_and_schemas.sql"
 MIRROR = "sql/migrations/20261125000003_mirror.sql"
-APPLY = "sql/migrations/20261125000004_apply.sql"
+ENTITIES = "sql/migrations/20261125000004_entities.sql"
 INGEST = "sql/migrations/20261125000005_ingest.sql"
-RECONCILE = "sql/migrations/20261125000006_reconcile.sql"
+REPAIR = "sql/migrations/20261125000007_repair.sql"
 
 VERSIONS = "tests/integration/test_versions.py::test_"
 PARENTS = "tests/integration/test_parents.py::test_"
@@ -32,7 +32,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "an equal version does not win",
         "6 replay",
-        APPLY,
+        ENTITIES,
         "            >= (o.updated_at, o.observed_at, o.source_rank, o.svix_id)",
         "            > (o.updated_at, o.observed_at, o.source_rank, o.svix_id)",
         (f"{REPLAY}replay_puts_back_what_was_edited_by_hand",),
@@ -40,7 +40,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the version is not advanced where the row stays as it is",
         "2 order independence",
-        APPLY,
+        ENTITIES,
         "      else o.deleted_at is null\n        and (excluded.updated_at,",
         "      else o.deleted_at is null and excluded.raw - 'updated_at' is distinct from o.raw - 'updated_at'\n"
         "        and (excluded.updated_at,",
@@ -49,7 +49,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the tombstone guard is dropped",
         "4 deletion wins",
-        APPLY,
+        ENTITIES,
         """      deleted_at = greatest(excluded.deleted_at, o.deleted_at),
       buried_by = case when o.buried_by = 'event' then o.buried_by else excluded.buried_by end,
       tombstone_seq = coalesce(o.tombstone_seq, excluded.tombstone_seq),
@@ -78,7 +78,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the svix-id does not break a tie",
         "2 order independence",
-        APPLY,
+        ENTITIES,
         "excluded.source_rank, excluded.svix_id)\n            >= (o.updated_at, o.observed_at, o.source_rank, o.svix_id)",
         "excluded.source_rank)\n            >= (o.updated_at, o.observed_at, o.source_rank)",
         (f"{VERSIONS}the_svix_id_breaks_the_last_tie_in_both_orders",),
@@ -86,61 +86,54 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "parents are checked in the statement that waits for their lock",
         "4 deletion wins",
-        APPLY,
-        "        and (o.kind, o.id) in (('user', c.user_id), ('organization', c.organization_id))) as parent_deleted_at\n"
-        "    from completed c\n",
-        "        and (o.kind, o.id) in (('user', c.user_id), ('organization', c.organization_id))) as parent_deleted_at\n"
-        "    from completed c cross join lateral (select clerk_private.lock_parents(p_changes)) l\n",
+        ENTITIES,
+        "            from completed c\n          )\n          select array_agg(case\n",
+        "            from completed c cross join lateral (select clerk_private.lock_parents(p_changes)) l\n          )\n"
+        "          select array_agg(case\n",
         (f"{RACES}every_interleaving_ends_as_the_model_says",),
     ),
     Fault(
         "typed rows are deleted in the statement that decides",
         "4 deletion wins",
-        APPLY,
-        """  v_verdicts := clerk_private.arbitrate('user', p_changes, v_digests, 1::smallint);
+        ENTITIES,
+        """      v_verdicts := clerk_private.arbitrate('{kind}', v_changes, v_digests, {projection}::smallint);
 
-  -- Statements of their own: this one's snapshot must see the row that a writer before us committed while we waited for it.
-  select array_agg(c.id order by c.id) into v_ids
-  from unnest(p_changes) with ordinality
-    as c (kind, id, buried_by, updated_at, observed_at, source_rank, svix_id, source, object, n)
-  where v_verdicts[c.n] = 'deleted';
-  if v_ids is not null then
-    perform clerk_private.remove_rows('user', v_ids);
-  end if;
+      -- Statements of their own: this one's snapshot must see the row that a writer before us committed while we waited for it.
+      if 'deleted' = any (v_verdicts) then
+        perform clerk_private.remove_deleted('{kind}', v_changes, v_verdicts);
+      end if;
 """,
-        """  with decided as materialized (
-    select clerk_private.arbitrate('user', p_changes, v_digests, 1::smallint) as verdicts
-  ), gone as (
-    delete from clerk.users u using decided d where u.id in (
-      select c.id from unnest(p_changes) with ordinality
-        as c (kind, id, buried_by, updated_at, observed_at, source_rank, svix_id, source, object, n)
-      where d.verdicts[c.n] = 'deleted')
-  )
-  select d.verdicts into v_verdicts from decided d;
+        """      with decided as materialized (
+        select clerk_private.arbitrate('{kind}', v_changes, v_digests, {projection}::smallint) as verdicts
+      ), gone as (
+        delete from clerk.{table} t using decided d where t.id in (
+          select c.id from unnest(v_changes) with ordinality as c where d.verdicts[c.ordinality] = 'deleted')
+      )
+      select d.verdicts into v_verdicts from decided d;
 """,
         (f"{RACES}every_interleaving_ends_as_the_model_says",),
     ),
     Fault(
         "children are not buried with their parents",
         "4 deletion wins",
-        APPLY,
-        "  if 'deleted' = any (v_outcomes) then",
-        "  if false then",
+        ENTITIES,
+        "    if 'deleted' = any (v_part) and exists (",
+        "    if false and exists (",
         (f"{PARENTS}a_deletion_buries_the_memberships_in_every_order",),
     ),
     Fault(
         "what comes after its parent's deletion lives",
         "4 deletion wins",
-        APPLY,
-        "      when j.parent_deleted_at is not null then",
-        "      when false then",
+        ENTITIES,
+        "              when j.parent_deleted_at is not null then",
+        "              when false then",
         (f"{PARENTS}one_that_comes_after_its_parents_deletion_is_buried",),
     ),
     Fault(
         "duplicates stay in a batch",
         "3 nothing acknowledged is lost",
         INGEST,
-        "f.svix_id is not null and row_number() over (partition by d.svix_id order by d.n) = 1 as fresh",
+        "f.svix_id is not null and row_number() over (partition by d.svix_id order by d.ordinality) = 1 as fresh",
         "f.svix_id is not null as fresh",
         (f"{VERSIONS}duplicates_of_one_delivery_are_seen_within_a_batch_and_across_batches",),
     ),
@@ -198,8 +191,8 @@ FAULTS: tuple[Fault, ...] = (
         "what waits for its end is shown",
         "row-level security",
         MIRROR,
-        "$$ select b.id from clerk_private.burying b $$;",
-        "$$ select b.id from clerk_private.burying b where false $$;",
+        "$$ select b.id from clerk_private.burying b\n",
+        "$$ select b.id from clerk_private.burying b where false\n",
         (f"{RLS}what_is_being_buried_is_hidden_from_users_and_backends",),
     ),
     Fault(
@@ -297,7 +290,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a revival does not look at the tombstone's sequence",
         "4 deletion wins",
-        RECONCILE,
+        REPAIR,
         " and o.tombstone_seq = p_tombstone_seq\n",
         "\n",
         (f"{REVIVAL}a_tombstone_made_anew_between_two_reads_is_not_revived",),
@@ -305,7 +298,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the fence does not look at the epoch",
         "fence",
-        RECONCILE,
+        REPAIR,
         "where r.id = p_run and r.epoch = p_epoch and r.state = 'running' for share",
         "where r.id = p_run and r.state = 'running' for share",
         (

@@ -8,7 +8,6 @@ from devtools.mutants.fault import Fault
 COUNTS = "tests/reconcile/test_counts.py::test_"
 LEASE = "tests/kubernetes/operator/test_lease.py::test_"
 LEASE_UNIT = "tests/unit/test_operator_lease.py::test_"
-NETWORKS = "tests/kubernetes/operator/test_bad_networks.py::test_"
 BAD_INPUT = "tests/kubernetes/operator/test_bad_input.py::test_"
 CONSENT = "tests/kubernetes/operator/test_consent.py::test_"
 TASKS = "tests/kubernetes/operator/test_tasks.py::test_"
@@ -55,12 +54,12 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
-        "a watch that ended is not begun anew",
+        "a watch whose thread ended is not noticed",
         "level-based",
         "services/reconciler/operator/watch.py",
-        "            if stopping.is_set():\n                return\n            self._metrics.watch_restarts",
-        "            return\n            self._metrics.watch_restarts",
-        (f"{NETWORKS}a_token_that_is_refused_for_a_while",),
+        "        self._call(_settle, ended, error)\n",
+        "",
+        ("tests/kubernetes/operator/test_tasks.py::test_a_watch_whose_thread_ends_is_begun_again",),
     ),
     Fault(
         "the API key goes to any host",

@@ -181,7 +181,5 @@ async def latest_sync(connection: Any) -> str | None:
 
 async def has_watermark(connection: Any, sync: str) -> bool:
     """Whether an incremental run of a sync has something to go down to."""
-    has: bool = await connection.fetchval(
-        "select exists (select from clerk_private.watermarks where sync = $1 and kind = 'user')", sync
-    )
+    has: bool = await connection.fetchval("select exists (select from clerk_private.watermarks where sync = $1)", sync)
     return has

@@ -9,7 +9,7 @@ select
   (select count(*) from clerk_private.distrusted_secrets d where d.cleared_at is null) as distrusted,
   (select count(*) from clerk_private.refused_objects) as refused,
   (select max(s.received_at) from clerk_private.inbox_seen s) as last_event_at,
-  (select max(w.updated_at) from clerk_private.watermarks w where w.kind = 'user') as watermark,
+  (select max(w.updated_at) from clerk_private.watermarks w) as watermark,
   (select count(*) from clerk_private.runs r where r.state = 'parked' and r.parked_digest is not null
      and r.approved_at is null) as runs_to_approve,
   (select i.sweep_requested_at from clerk_private.instance i) as sweep_requested_at,

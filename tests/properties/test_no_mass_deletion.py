@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devtools.postgres import Database, ForeignServer, Server, create_database, drop_database
@@ -216,6 +216,17 @@ async def _world(database: Database) -> AsyncIterator[World]:
             await connection.close()
 
 
+def twice(what: str, *numbers: range) -> dict[str, Any]:
+    """Users that are gone in several steps of one hour, as far as the database lets them."""
+    story = [Step(what, "user", tuple(some), hours=0, taken_back=False) for some in numbers]
+    counts = {"users": max(map(max, numbers)) + 1, "organizations": 0, "memberships": 0}
+    return {**counts, "arbitrated": frozenset(range(30)), "verified": True, "story": story}
+
+
+@example(**twice("bury", range(7), range(7, 14), range(14, 30)))
+@example(**twice("event", range(7), range(7, 14), range(14, 30)))
+@example(**twice("bury", range(4), range(1, 3), range(1)))
+@example(**twice("event", range(4), range(1, 3), range(1)))
 @given(
     users=st.integers(0, 30),
     organizations=st.integers(0, 8),
