@@ -99,15 +99,19 @@ def differences(items: Sequence[Item], held: Held) -> Differences:
             found.unadopted.append(item)
         elif state is not None and state.dead:
             found.resurfaced.append(item)
-        elif have is None:
+        elif have is None and not _ahead(item, state):
             found.missing.append(item)
-        elif have < item.updated_at:
+        elif have is not None and have < item.updated_at:
             found.stale.append(item)
-        elif have > item.updated_at:
-            if state is not None and state.updated_at > item.updated_at and state.observed_at < item.asked_at:
+        elif have is None or have > item.updated_at:
+            if _ahead(item, state):
                 found.ahead.append(item)
         elif item.id in held.differing:
             found.deep.append(item)
     listed = {item.id for item in items}
     found.extra.extend(sorted(set(held.rows) - listed - held.edited - held.no_extras))
     return found
+
+
+def _ahead(item: Item, state: State | None) -> bool:
+    return state is not None and state.updated_at > item.updated_at and state.observed_at < item.asked_at

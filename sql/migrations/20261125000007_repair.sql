@@ -143,11 +143,16 @@ end $$;
 
 -- ---------------------------------------------------------------- comparisons
 
--- What we hold of one window of created_at, [p_from, p_to) in ms, for an index-only comparison with a page.
+-- What we hold of one window of created_at, [p_from, p_to) in ms, for an index-only comparison with a page. The window that
+-- begins at 0 has also what no window of Clerk's can have, from before 1970 or from the future: a forged event made it.
 create function clerk_private.held(p_kind text, p_from bigint, p_to bigint) returns table (id text, updated_at bigint)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select t.id, (extract(epoch from t.updated_at) * 1000)::bigint from clerk_private.typed_rows t
-  where t.kind = p_kind and t.created_at >= clerk_private.ms(p_from) and t.created_at < clerk_private.ms(p_to) $$;
+  where t.kind = p_kind and t.created_at >= clerk_private.ms(p_from) and t.created_at < clerk_private.ms(p_to)
+  union
+  select t.id, (extract(epoch from t.updated_at) * 1000)::bigint from clerk_private.typed_rows t
+  where p_from = 0 and t.kind = p_kind
+    and (t.created_at < clerk_private.ms(0) or t.created_at >= clock_timestamp() + interval '1 day') $$;
 
 -- Of these ids, the typed rows that no arbiter row stands for: imported before, or restored alone. Without ids: one, if there is any.
 create function clerk_private.unadopted(p_kind text, p_ids text[]) returns setof text

@@ -1,0 +1,100 @@
+"""What only a forger makes: a sweep mends it, and no read by name becomes a proof that somebody else is gone."""
+
+from typing import Any
+
+import pytest
+
+from nexus_auth.clerk.api import Params
+from nexus_auth.clerk.catalogue import BY_KIND
+from nexus_auth.reconcile.verification import verify
+from tests import events
+from tests.reconcile.conftest import MakeWorld
+from tests.reconcile.world import World
+
+
+async def test_an_id_with_a_minus_does_not_hide_the_user_that_it_names(world: World) -> None:
+    """Clerk reads `-user_a` as "without user_a"."""
+    there = (await world.ids())[:3]
+    forged = [f"{sign}{of}" for of in there for sign in "-+"]
+    verdict = await verify(world.requester, BY_KIND["user"], {i: () for i in (*forged, *there)})
+    assert set(verdict.there) == set(there)
+    assert verdict.gone == {}
+    assert verdict.unknown == set(forged)
+
+
+async def test_forged_names_do_not_keep_honest_ones_from_being_read(world: World) -> None:
+    there = (await world.ids())[:3]
+    forged = ["user_" + "x" * 507, "+" + there[0], "a b", "user_a,user_b", "user_a\x00", "ü", "user/../x"]
+    verdict = await verify(world.requester, BY_KIND["user"], {i: () for i in (*forged, *there, "user_nobody")})
+    assert set(verdict.there) == set(there)
+    assert set(verdict.gone) == {"user_nobody"}
+
+
+async def test_a_membership_is_not_asked_for_along_a_forged_path(world: World) -> None:
+    rows = await world.admin.fetch("select id, organization_id, user_id from clerk.organization_memberships limit 3")
+    asked = {row[0]: (f"{row[1]}/nowhere?x=", row[2]) for row in rows}
+    asked |= {f"{row[0]}x": (row[1], f"-{row[2]}") for row in rows}
+    verdict = await verify(world.requester, BY_KIND["organization_membership"], asked)
+    assert (verdict.there, verdict.gone) == ({}, {})
+    assert verdict.unknown == set(asked)
+
+
+FOREVER = (253_402_300_000_000, 2**50 + 5, -5)
+"""Moments in which nothing was created: the year 9999, behind the last window, and before 1970, ms."""
+
+
+@pytest.mark.parametrize("created_at", FOREVER)
+async def test_a_forged_row_from_no_window_is_found_and_goes(world: World, created_at: int) -> None:
+    forged = {
+        "user_forged": events.event("user.created", events.user("user_forged", created_at=created_at)),
+        "org_forged": events.event("organization.created", events.organization("org_forged", created_at=created_at)),
+    }
+    assert await world.put(*forged.values()) == ["created", "created"]
+    await world.sweep()
+    await world.settle()
+    assert set(forged) <= await world.dead()
+    assert await world.differs() == []
+
+
+@pytest.mark.parametrize("created_at", FOREVER)
+async def test_a_forged_update_from_no_window_is_mended(world: World, created_at: int) -> None:
+    user = (await world.ids())[3]
+    organization = (await world.ids("organizations"))[0]
+    latest: Any = {"created_at": created_at, "updated_at": 2**53}
+    await world.put(
+        events.event("user.updated", events.user(user, **latest), timestamp=2**53),
+        events.event("organization.updated", events.organization(organization, **latest), timestamp=2**53),
+    )
+    # five minutes pass: an event may be that much ahead of the clock
+    await world.admin.execute(
+        "update clerk_private.objects set observed_at = observed_at - 600000 where id = any ($1)", [user, organization]
+    )
+    for _ in range(2):
+        await world.sweep()
+        await world.settle()
+    assert await world.differs() == []
+    assert not await world.dead()
+
+
+async def test_a_list_of_children_that_never_ends_is_a_named_failure(make_world: MakeWorld) -> None:
+    world = await make_world(users=20, organizations=1, memberships=8)
+    await world.sweep()
+    organization = (await world.ids("organizations"))[0]
+    await world.bury_falsely("organization", organization)
+    page: list[bytes] = []
+
+    def spoil(path: str, params: Params, answer: bytes) -> bytes:
+        if path.endswith("/memberships") and dict(params).get("limit") == "500":
+            page.append(answer)
+            return page[0]
+        return answer
+
+    world.api.spoil = spoil
+    results = [await world.sweep(), await world.sweep(mode="incremental")]
+    assert any("repeats a page" in (result.message or "") for result in results)
+    assert len(page) < 20
+    world.api.spoil = None
+    for _ in range(5):
+        await world.sweep(mode="incremental")
+    await world.sweep()
+    assert await world.dead() == set()
