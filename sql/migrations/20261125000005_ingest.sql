@@ -113,8 +113,9 @@ begin
   end loop;
 end $$;
 
--- Carries out what was decided about held deletions of these objects: the rows go, or the events are refused.
-create function clerk_private.decide_held(p_kind text, p_ids text[], p_state text, p_by text) returns bigint
+-- Carries out what was decided about held deletions of these objects: the rows go, or the events are refused. With p_read_at
+-- (ms) only events that an earlier read has found untrue already, and whose time for the second one has come.
+create function clerk_private.decide_held(p_kind text, p_ids text[], p_state text, p_by text, p_read_at bigint default null) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   v_changes clerk_private.change[];
@@ -139,6 +140,7 @@ begin
   with decided as (
     update clerk_private.held_deletions h set state = p_state, decided_at = clock_timestamp(), decided_by = p_by
     where h.kind = p_kind and h.id = any (p_ids) and h.state = 'held'
+      and (p_read_at is null or h.there_at < p_read_at and h.not_before <= clock_timestamp())
     returning h.*
   ), noted as (
     update clerk_private.inbox i
@@ -293,16 +295,18 @@ begin
   perform clerk_private.refuse_session();
   perform clerk_private.decide_held(p_kind, array(
     select i.id from unnest(p_ids) with ordinality as i (id) where not p_there[i.ordinality]), 'confirmed', session_user::text);
-  perform clerk_private.decide_held(p_kind, array(
-    select i.id from unnest(p_ids) with ordinality as i (id)
-    where p_there[i.ordinality] and exists (
-      select from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id and h.state = 'held' and h.there_at is not null
-        and h.not_before <= clock_timestamp() and h.there_at < p_asked_at[i.ordinality])), 'refused', session_user::text);
+  -- Each event by itself: one that came later for the same object neither hurries the others nor puts them off.
+  perform clerk_private.decide_held(p_kind, array[i.id], 'refused', session_user::text, p_asked_at[i.ordinality])
+  from unnest(p_ids) with ordinality as i (id)
+  where p_there[i.ordinality] and exists (
+    select from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id and h.state = 'held'
+      and h.there_at < p_asked_at[i.ordinality] and h.not_before <= clock_timestamp())
+  order by i.id;
   update clerk_private.held_deletions h
   set not_before = clock_timestamp() + p_spacing,
     there_at = case when p_there[i.ordinality] then coalesce(h.there_at, p_asked_at[i.ordinality]) else h.there_at end
   from unnest(p_ids) with ordinality as i (id)
-  where h.kind = p_kind and h.id = i.id and h.state = 'held';
+  where h.kind = p_kind and h.id = i.id and h.state = 'held' and h.not_before <= clock_timestamp();
   return (
     select array_agg((
         select h.state from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id order by h.held_at desc limit 1)

@@ -140,6 +140,38 @@ async def test_an_event_that_inbox_seen_forgot_is_held_anew(store: Store) -> Non
     assert (row["state"], row["decided_at"]) == ("held", None)
 
 
+async def test_more_forged_deletions_do_not_put_off_the_refusal(store: Store) -> None:
+    """One a minute for the same object, each of them due at once: the first has its second read all the same."""
+    await store.put(*(event("user.created", user(f"user_{n}")) for n in range(4)))
+    await with_verifier(store)
+    await store.put(gone("user", "user_0"), gone("user", "user_1"))
+
+    async def read(at: int) -> object:
+        async with store.pool.acquire() as connection:
+            return await held.answer(connection, "user", {"user_1": (True, at)}, spacing=60)
+
+    assert await read(T0 + 100) == {"user_1": "held"}
+    assert await store.put(gone("user", "user_1", timestamp=T0 + 20)) == ["held"]
+    due = "select min(not_before) from clerk_private.held_deletions where there_at is not null"
+    before = await store.admin.fetchval(due)
+    assert await read(T0 + 200) == {"user_1": "held"}
+    assert await store.admin.fetchval(due) == before
+
+
+async def test_a_deletion_that_came_after_the_first_read_is_not_refused_by_the_second(store: Store) -> None:
+    """It may be true, and an answer late by a moment: its honest secret is judged by two reads of its own."""
+    await store.put(*(event("user.created", user(f"user_{n}")) for n in range(4)))
+    await with_verifier(store)
+    await store.put(gone("user", "user_0"), replace(delivery(gone("user", "user_1")), secret="feedfeedfeedfeed"))
+    async with store.pool.acquire() as connection:
+        await held.answer(connection, "user", {"user_1": (True, T0 + 100)}, spacing=0)
+        await store.put(gone("user", "user_1", timestamp=T0 + 150))
+        await held.answer(connection, "user", {"user_1": (True, T0 + 200)}, spacing=0)
+    assert [row["secret"] for row in await store.rows("clerk_private.distrusted_secrets")] == ["feedfeedfeedfeed"]
+    states = {row["secret"]: row["state"] for row in await store.rows("clerk_private.held_deletions")}
+    assert states == {"feedfeedfeedfeed": "refused", "0123456789abcdef": "held"}
+
+
 async def test_a_refusal_that_comes_before_an_absent_read_stands(database: Database, store: Store) -> None:
     """A human refuses while the answer of a read is on its way: the row stays."""
     await store.put(*(event("user.created", user(f"user_{n}")) for n in range(4)))
