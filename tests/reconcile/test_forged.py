@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from nexus_auth.clerk.api import Params
+from nexus_auth.clerk.api import ClerkUnavailable, Params
 from nexus_auth.clerk.catalogue import BY_KIND
+from nexus_auth.reconcile.held import verify_held
 from nexus_auth.reconcile.verification import verify
+from nexus_auth.store import held
 from tests import events
 from tests.reconcile.conftest import MakeWorld
 from tests.reconcile.world import World
@@ -16,7 +18,7 @@ async def test_an_id_with_a_minus_does_not_hide_the_user_that_it_names(world: Wo
     """Clerk reads `-user_a` as "without user_a"."""
     there = (await world.ids())[:3]
     forged = [f"{sign}{of}" for of in there for sign in "-+"]
-    verdict = await verify(world.requester, BY_KIND["user"], {i: () for i in (*forged, *there)})
+    verdict = await verify(world.requester, BY_KIND["user"], dict.fromkeys((*forged, *there), ()))
     assert set(verdict.there) == set(there)
     assert verdict.gone == {}
     assert verdict.unknown == set(forged)
@@ -25,7 +27,7 @@ async def test_an_id_with_a_minus_does_not_hide_the_user_that_it_names(world: Wo
 async def test_forged_names_do_not_keep_honest_ones_from_being_read(world: World) -> None:
     there = (await world.ids())[:3]
     forged = ["user_" + "x" * 507, "+" + there[0], "a b", "user_a,user_b", "user_a\x00", "ü", "user/../x"]
-    verdict = await verify(world.requester, BY_KIND["user"], {i: () for i in (*forged, *there, "user_nobody")})
+    verdict = await verify(world.requester, BY_KIND["user"], dict.fromkeys((*forged, *there, "user_nobody"), ()))
     assert set(verdict.there) == set(there)
     assert set(verdict.gone) == {"user_nobody"}
 
@@ -98,3 +100,28 @@ async def test_a_list_of_children_that_never_ends_is_a_named_failure(make_world:
         await world.sweep(mode="incremental")
     await world.sweep()
     assert await world.dead() == set()
+
+
+async def test_what_clerk_cannot_answer_does_not_keep_other_held_deletions_from_being_asked(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world(users=200, organizations=0, memberships=0)
+    await world.sweep()
+    async with world.webhook.acquire() as connection:
+        await held.beat(connection)
+    users = await world.ids()
+    outcomes = await world.put(*(events.event("user.deleted", events.deleted("user", i)) for i in users))
+    assert outcomes.count("held") == 150
+    async with world.pool.acquire() as connection:
+        unlucky = (await held.due(connection, limit=1))[0].id
+
+    def spoil(_path: str, params: Params, answer: bytes) -> bytes:
+        return b"<html>" if ("user_id", unlucky) in params else answer
+
+    world.api.spoil = spoil
+    with pytest.raises(ClerkUnavailable):
+        await verify_held(world.webhook, requester=world.requester, spacing=60)
+    await verify_held(world.webhook, requester=world.requester, spacing=60)
+    read = "select count(*) from clerk_private.held_deletions where there_at is not null"
+    assert await world.admin.fetchval(read) == 50
+    assert await world.admin.fetchval("select count(*) from clerk.users") == 150
