@@ -270,9 +270,9 @@ class Sweep:
                     newest = max(span.start, settled)
                     no_extras |= set(await comparison.held(connection, kind, start=newest, end=span.asked_at + DAY))
                 no_extras |= await comparison.burying(connection, kind, sorted(unlisted))
-            states = await comparison.states(connection, kind, doubtful(span.items, rows))
             ids = [item.id for item in span.items] if self._has_unadopted else []
             unadopted = await comparison.unadopted(connection, kind, ids)
+            states = await comparison.states(connection, kind, sorted({*doubtful(span.items, rows), *unadopted}))
         same = equal(span.items, rows) if self._run.mode == "deep" else []
         return Held(
             rows=rows,

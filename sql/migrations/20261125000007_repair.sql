@@ -154,19 +154,26 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   where p_from = 0 and t.kind = p_kind
     and (t.created_at < clerk_private.ms(0) or t.created_at >= clock_timestamp() + interval '1 day') $$;
 
--- Of these ids, the typed rows that no arbiter row stands for: imported before, or restored alone. Without ids: one, if there is any.
+-- Of these ids, the typed rows that no live arbiter row stands for: imported before, or restored alone, perhaps under a tombstone.
+-- Without ids: one, if there is any. What is being buried is none of them.
 create function clerk_private.unadopted(p_kind text, p_ids text[]) returns setof text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if p_ids is null then
     return query
-      select t.id from clerk_private.typed_rows t
-      where t.kind = p_kind and not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id) limit 1;
+      (select t.id from clerk_private.typed_rows t
+       where t.kind = p_kind and not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id) limit 1)
+      union all
+      (select o.id from clerk_private.objects o join clerk_private.typed_rows t on t.kind = p_kind and t.id = o.id
+       where o.kind = p_kind and o.deleted_at is not null
+         and not exists (select from clerk_private.burying b where b.kind = p_kind and b.id = o.id) limit 1)
+      limit 1;
   else
     return query
       select t.id from clerk_private.typed_rows t
       where t.kind = p_kind and t.id = any (p_ids)
-        and not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id);
+        and not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id and o.deleted_at is null)
+        and not exists (select from clerk_private.burying b where b.kind = p_kind and b.id = t.id);
   end if;
 end $$;
 

@@ -125,3 +125,45 @@ async def test_what_clerk_cannot_answer_does_not_keep_other_held_deletions_from_
     read = "select count(*) from clerk_private.held_deletions where there_at is not null"
     assert await world.admin.fetchval(read) == 50
     assert await world.admin.fetchval("select count(*) from clerk.users") == 150
+
+
+@pytest.mark.parametrize("mode", ["full", "deep"])
+async def test_product_rows_stand_when_the_mirror_alone_is_restored_under_false_tombstones(
+    world: World, mode: Any
+) -> None:
+    """Users and organizations were buried falsely, then schema clerk came back from a backup with its product rows."""
+    users, organizations = (await world.ids())[:3], (await world.ids("organizations"))[:1]
+    tables = ("users", "user_emails", "organizations", "organization_memberships")
+    for table in tables:
+        await world.admin.execute(f"create table public.backup_{table} as select * from clerk.{table}")
+    for user in users:
+        await world.bury_falsely("user", user)
+    await world.bury_falsely("organization", organizations[0])
+    for table in tables:
+        await world.admin.execute(
+            f"insert into clerk.{table} select * from public.backup_{table} on conflict do nothing"
+        )
+    for table in ("users", "organizations", "organization_memberships"):
+        await world.admin.execute(
+            f"create table public.of_{table} (id text references clerk.{table} on delete cascade);"
+            f"insert into public.of_{table} select id from clerk.{table}"
+        )
+    count = "select " + ", ".join(f"(select count(*) from of_{table})" for table in tables if table != "user_emails")
+    before = await world.admin.fetchrow(count)
+    members = await world.admin.fetch(
+        "select * from clerk.organization_memberships where user_id = any ($1) or organization_id = any ($2)",
+        users,
+        organizations,
+    )
+    # an event of each membership comes beside it, and the service goes on with what it has to bury
+    for row in members:
+        whole = events.membership(row["id"], organization_id=row["organization_id"], user_id=row["user_id"])
+        await world.put(events.event("organizationMembership.updated", whole))
+    async with world.webhook.acquire() as connection:
+        await connection.fetchval("select clerk_private.bury()")
+    for _ in range(3):
+        await world.sweep(mode=mode)
+        await world.settle()
+    assert await world.admin.fetchrow(count) == before
+    assert await world.dead() == set()
+    assert await world.differs() == []
