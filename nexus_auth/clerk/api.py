@@ -25,6 +25,9 @@ PAGE_BYTES = 64 * 2**20
 SKEW = 2.0
 """Seconds by which our clock and Clerk's `Date` header may differ before theirs counts."""
 
+LONGEST_SKEW = 2 * 86_400.0
+"""Seconds: an answer whose `Date` is farther from our clock is not used. Its time would decide between versions."""
+
 DEFAULT_WAIT = 10.0
 LONGEST_WAIT = 120.0
 """Seconds to wait after a 429 without, and at most with, a Retry-After."""
@@ -146,7 +149,11 @@ class ClerkApi:
             raise ClerkUnavailable(f"{url} answered {status}")
         if status != 200:
             raise ClerkRefused(_refusal(url, status=status, body=body), status=status)
-        return Answer(body=body, asked_at=asked_at(began, answered=time.time(), date=headers.get("Date")))
+        asked = asked_at(began, answered=time.time(), date=headers.get("Date"))
+        if abs(asked / 1000 - began) > LONGEST_SKEW:
+            days = (asked / 1000 - began) / 86_400
+            raise ClerkUnavailable(f"{url} answered with a Date that is {days:+.0f} days from this machine's clock")
+        return Answer(body=body, asked_at=asked)
 
 
 def asked_at(began: float, *, answered: float, date: str | None) -> int:

@@ -7,7 +7,7 @@ hold, and applies what is missing or stale. So no revival leaves them incomplete
 from collections.abc import Sequence
 from typing import Any
 
-from nexus_auth.clerk.api import ClerkRefused
+from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
 from nexus_auth.clerk.catalogue import Entity, Listing, Parent, children_of
 from nexus_auth.clerk.json_safety import NotJson
 from nexus_auth.reconcile.answers import PAGE, Item, change_of, named_parents, page_of
@@ -21,7 +21,8 @@ from nexus_auth.store.runs import Finding
 async def read_children(context: Context, parent_id: str, *, revived: bool) -> None:
     """Lists the children of one object of the run's kind; `revived`: it lives again, this is the second list.
 
-    Kinds that the sync does not keep are left alone. Raises `ClerkUnavailable`.
+    Kinds that the sync does not keep are left alone. Raises `ClerkUnavailable`, also where the list repeats
+    itself.
     """
     for entity, parent in children_of(context.kind):
         if entity.kind in context.policy.everything:
@@ -31,6 +32,7 @@ async def read_children(context: Context, parent_id: str, *, revived: bool) -> N
 async def _read(context: Context, entity: Entity, parent: Parent, parent_id: str, *, revived: bool) -> None:
     listing = Listing(parent.children.replace("{id}", parent_id))
     offset = 0
+    listed: set[str] = set()
     while True:
         params = [("limit", str(PAGE)), ("offset", str(offset))]
         try:
@@ -39,8 +41,12 @@ async def _read(context: Context, entity: Entity, parent: Parent, parent_id: str
             if refused.status == 401:
                 raise
             return  # the next sweep of the children lists them
+        keys = {one.id for one in page.items} | {one.key for one in page.malformed}
         if not page.size:
             return
+        if keys <= listed:
+            raise ClerkUnavailable(f"{listing.path} repeats a page")
+        listed |= keys
         offset += page.size
         async with context.pool.acquire() as connection:
             states = await comparison.states(connection, entity.kind, [item.id for item in page.items])

@@ -14,9 +14,9 @@ class Held:
     rows: Mapping[str, int]
     """Typed rows with `created_at` in the span: `updated_at`, ms, by id."""
     states: Mapping[str, State] = field(default_factory=dict)
-    """Arbiter rows, of every id that `doubtful` names."""
+    """Arbiter rows, of every id that `doubtful` names or that is unadopted."""
     unadopted: Set[str] = frozenset()
-    """Typed rows, of the listed ids, that no arbiter row stands for."""
+    """Typed rows, of the listed ids, that no live arbiter row stands for."""
     differing: Set[str] = frozenset()
     """Ids whose projection differs, whatever their `updated_at` says; only a deep run asks."""
     no_extras: Set[str] = frozenset()
@@ -34,7 +34,7 @@ class Differences:
     deep: list[Item] = field(default_factory=list)
     unadopted: list[Item] = field(default_factory=list)
     resurfaced: list[Item] = field(default_factory=list)
-    """Listed, and a tombstone here."""
+    """Listed, and a tombstone here, with a typed row or without."""
     ahead: list[Item] = field(default_factory=list)
     """Ours is newer than what was listed, and was observed before the listing began: Clerk itself says less now."""
     extra: list[str] = field(default_factory=list)
@@ -95,19 +95,23 @@ def differences(items: Sequence[Item], held: Held) -> Differences:
             continue
         have = held.rows.get(item.id)
         state = held.states.get(item.id)
-        if item.id in held.unadopted:
-            found.unadopted.append(item)
-        elif state is not None and state.dead:
+        if state is not None and state.dead:
             found.resurfaced.append(item)
-        elif have is None:
+        elif item.id in held.unadopted:
+            found.unadopted.append(item)
+        elif have is None and not _ahead(item, state):
             found.missing.append(item)
-        elif have < item.updated_at:
+        elif have is not None and have < item.updated_at:
             found.stale.append(item)
-        elif have > item.updated_at:
-            if state is not None and state.updated_at > item.updated_at and state.observed_at < item.asked_at:
+        elif have is None or have > item.updated_at:
+            if _ahead(item, state):
                 found.ahead.append(item)
         elif item.id in held.differing:
             found.deep.append(item)
     listed = {item.id for item in items}
     found.extra.extend(sorted(set(held.rows) - listed - held.edited - held.no_extras))
     return found
+
+
+def _ahead(item: Item, state: State | None) -> bool:
+    return state is not None and state.updated_at > item.updated_at and state.observed_at < item.asked_at

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import asyncpg
 
+from nexus_auth.clerk.api import ClerkUnavailable
 from nexus_auth.clerk.catalogue import BY_KIND
 from nexus_auth.reconcile.requester import Requester
 from nexus_auth.reconcile.verification import NAMED, verify
@@ -50,8 +51,14 @@ async def _ask(
     entity = BY_KIND[kind]
     # Without its parents a child cannot be asked for by name: it waits for a listing, or for a human.
     askable = {i: parents for i, parents in objects.items() if len(parents) == len(entity.parents)}
-    verdict = await verify(requester, entity, askable)
     answers: dict[str, tuple[bool | None, int]] = dict.fromkeys(objects, (None, 0))
+    try:
+        verdict = await verify(requester, entity, askable)
+    except ClerkUnavailable:
+        # they wait, and others get their turn: what Clerk cannot answer about these must not keep all from being asked
+        async with pool.acquire() as connection, connection.transaction():
+            await held.answer(connection, kind, answers, spacing=spacing)
+        raise
     answers |= {object_id: (True, item.asked_at) for object_id, item in verdict.there.items()}
     answers |= {object_id: (False, asked_at) for object_id, asked_at in verdict.gone.items()}
     async with pool.acquire() as connection, connection.transaction():

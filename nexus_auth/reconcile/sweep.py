@@ -34,6 +34,9 @@ SAVE_SPARES = 10.0
 """Saving stops the walkers; it begins again after so many times as long as it took."""
 
 EDITED_CHUNK = 5_000
+DAY = 86_400_000
+"""Milliseconds: no object was created later than this after now, whatever its row says."""
+
 WINDOW_ROWS = 4 * PAGE
 """Users that a window holds at least: smaller ones cost more requests than they save time."""
 
@@ -274,11 +277,12 @@ class Sweep:
             if unlisted:
                 settled = span.asked_at - int(self._context.policy.settle * 1000)
                 if span.end > settled:
-                    no_extras |= set(await comparison.held(connection, kind, start=max(span.start, settled), end=END))
+                    newest = max(span.start, settled)
+                    no_extras |= set(await comparison.held(connection, kind, start=newest, end=span.asked_at + DAY))
                 no_extras |= await comparison.burying(connection, kind, sorted(unlisted))
-            states = await comparison.states(connection, kind, doubtful(span.items, rows))
             ids = [item.id for item in span.items] if self._has_unadopted else []
             unadopted = await comparison.unadopted(connection, kind, ids)
+            states = await comparison.states(connection, kind, sorted({*doubtful(span.items, rows), *unadopted}))
         same = equal(span.items, rows) if self._run.mode == "deep" else []
         return Held(
             rows=rows,

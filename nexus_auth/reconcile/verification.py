@@ -1,8 +1,10 @@
 """Reads that name the objects they ask for: the only ones whose silence says that an object is gone.
 
-An answer that is not 200, or that holds something which was not asked for, proves nothing.
+An answer that is not 200, or that holds something which was not asked for, proves nothing. Only ids of Clerk's own
+form are named: Clerk reads `-user_a` as "without user_a", and a slash in a parent's id would make another path.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +19,9 @@ T = TypeVar("T")
 
 NAMED = 100
 """Ids that one request may name; Clerk's most."""
+
+_NAMEABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Clerk's ids have a prefix, an underscore and about 27 letters and digits. 100 of 64 fit into an address."""
 
 Parents = tuple[str, ...]
 """Ids, in the order of the kind's declaration."""
@@ -47,7 +52,7 @@ class _Question:
 async def verify(requester: Requester, entity: Entity, asked: Mapping[str, Parents]) -> Verdict:
     """Asks Clerk for every id by name; `asked` has the parents of those that are asked for through them.
 
-    Raises `ClerkUnavailable`; a refusal leaves its ids unknown, but one of the key raises `ClerkRefused`.
+    Ids that Clerk cannot have made, or whose parents are such, are not asked for: they stay unknown. Raises `ClerkUnavailable`; a refusal leaves its ids unknown, but one of the key raises `ClerkRefused`.
     """
     read = entity.named
     if read is None:
@@ -56,7 +61,8 @@ async def verify(requester: Requester, entity: Entity, asked: Mapping[str, Paren
     gone: dict[str, int] = {}
     replaced: set[str] = set()
     proved: set[str] = set()
-    for question in _questions(entity, read, asked):
+    nameable = {i: parents for i, parents in asked.items() if all(map(_NAMEABLE.fullmatch, (i, *parents)))}
+    for question in _questions(entity, read, nameable):
         params = [("limit", str(NAMED)), *((read.parameter, name) for name in question.named)]
         try:
             answer = await requester.read(question.path, params)

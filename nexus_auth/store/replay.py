@@ -26,7 +26,7 @@ FOREIGN = "other instance"
 """Outcome of an event that another Clerk instance sent, before the database was claimed for this one: left alone."""
 
 STILL_PARKED = frozenset({"parked", "incomplete"})
-INCOMPLETE = "names no user or no organization, and we hold no such membership"
+INCOMPLETE = "names no user or no organization, and we hold no such membership; or others than its row has"
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,13 +114,14 @@ grant select on clerk.organization_memberships to clerk_definer;
 reset role;
 
 set local role clerk_definer;
--- What goes, and is not gone yet; and what a held deletion names for longer than its verification should take.
+-- What goes, and is not gone yet; and what a held deletion names for longer than its verification should take. A deletion under
+-- a secret that was refused before hides nothing, nor does a question that no deletion asked.
 create function clerk_private.hidden_ids() returns setof text
   language sql stable security definer set search_path = pg_catalog, pg_temp as
 $$ select b.id from clerk_private.burying b
    union all
    select h.id from clerk_private.held_deletions h
-   where h.state = 'held' and h.held_at < now() - interval '5 minutes' $$;
+   where h.state = 'held' and h.reason = 'share' and h.held_at < now() - interval '5 minutes' $$;
 
 create function clerk_private.my_org_ids() returns setof text
   language sql stable security definer set search_path = pg_catalog, pg_temp as

@@ -79,7 +79,7 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
 
 -- Declares a kind, or declares it anew after its table or its projection changed. It makes, from one template:
 --   digest_<kind>     of what is stable, in a form that no setting of the session changes
---   completed_<kind>  where the kind has parents: a change that lacks one is completed, one below a tombstone becomes a burial
+--   completed_<kind>  where the kind has parents: a change that lacks one is completed, a new object below a tombstone is buried
 --   apply_<kind>      decides, writes the typed rows, answers outcomes
 --   empty_<kind>      takes everything personal out of a row that a foreign key holds
 -- besides row security, the sweep's index and the views of all typed rows. There before: the table, with id, created_at and
@@ -138,6 +138,7 @@ begin
         'parents', string_agg(format(
           'coalesce(c.object #>> %2$L, t.%1$I, max(c.object #>> %2$L) over (partition by c.kind, c.id)) as parent_%3$s,
            c.object #>> %2$L is not null as told_%3$s', p.column_name, p.path, p.position), ', ' order by p.position),
+        'moved', string_agg(format('c.object #>> %2$L <> t.%1$I', p.column_name, p.path), ' or ' order by p.position),
         'lacks', string_agg(format('j.parent_%s is null', p.position), ' or ' order by p.position),
         'whole', string_agg(format('j.told_%s', p.position), ' and ' order by p.position),
         'same', string_agg(format('o.%1$I = n.%1$I', p.column_name), ' and ' order by p.position),
@@ -185,8 +186,9 @@ begin
       begin
         return (
           with completed as (
-            -- What an object belongs to never changes: any event of the batch may say it for the others.
-            select c.*, {parents}
+            -- What an object belongs to never changes: any event of the batch may say it for the others, and an event that
+            -- says something else than the row is no event of Clerk's.
+            select c.*, t.id is not null as held, coalesce(c.source_rank = 0 and ({moved}), false) as moved, {parents}
             from unnest(p_changes) with ordinality as c
             left join clerk.{table} t on t.id = c.id and c.kind = '{kind}' and c.buried_by is null
           ), judged as (
@@ -200,9 +202,13 @@ begin
               when j.kind is distinct from '{kind}' then null
               when j.buried_by is not null then
                 (j.kind, j.id, j.buried_by, 0, j.observed_at, 0::smallint, '', j.source, null)::clerk_private.change
+              when j.moved then null
               when ({lacks}) and not exists (
                 select from clerk_private.objects o   -- of one that is gone: late, not incomplete
                 where o.kind = j.kind and o.id = j.id and o.deleted_at is not null) then null
+              -- An update takes no row away: that is the cascade's, which is weighed. Without a kind: nothing is written.
+              when j.parent_deleted_at is not null and j.held then
+                (null, j.id, null, null, null, null, null, null, null)::clerk_private.change
               when j.parent_deleted_at is not null then
                 (j.kind, j.id, 'parent', 0, j.parent_deleted_at, 0::smallint, '', j.source, null)::clerk_private.change
               else
@@ -266,6 +272,7 @@ begin
         select array_agg(case
           when c.kind is distinct from '{kind}' then null
           when v_changes[c.ordinality] is null then 'incomplete'
+          when (v_changes[c.ordinality]).kind is null then 'buried'
           when v_verdicts[c.ordinality] = 'deleted' and c.buried_by is null then 'buried'
           else v_outcomes[c.ordinality] end order by c.ordinality)
         from unnest(p_changes) with ordinality as c);
@@ -503,7 +510,7 @@ begin
   where d.kind = p_kind and d.at > clock_timestamp() - p_window and d.cause = any (p_causes);
   if not p_exact then
     v_most := 4 * (deleted + p_more) + case
-      when deleted + p_more > g.floor and g.percent > 0 then ceil((deleted + p_more) * 100 / g.percent)::bigint else 0 end;
+      when deleted + p_more > g.floor and g.percent > 0 then least(ceil((deleted + p_more) * 100 / g.percent), 1e15)::bigint else 0 end;
   end if;
   select e.table_name into v_table from clerk_private.entities e where e.kind = p_kind;
   execute format('select count(*) from (select from clerk.%I limit $1) x', v_table) into live using v_most;

@@ -54,7 +54,8 @@ begin
       select from clerk_private.distrusted_secrets s where s.secret = d.secret and s.cleared_at is null) then
       v_reason := 'secret';
     elsif exists (
-      select from clerk_private.held_deletions h where h.kind = d.kind and h.id = d.id and h.state = 'held') then
+      select from clerk_private.held_deletions h
+      where h.kind = d.kind and h.id = d.id and h.state = 'held' and h.reason <> 'replaced') then
       v_reason := 'share';
     elsif d.observed_at > d.revived_at and not d.kind || ' ' || d.id = any (v_passed) then  -- else stale, or weighed already
       -- What is to go in all, of the kinds that this deletion takes rows of.
@@ -68,6 +69,9 @@ begin
       else
         v_spent := v_spent || v_weights;
         v_passed := v_passed || (d.kind || ' ' || d.id);
+        -- The question whether it was replaced is answered.
+        update clerk_private.held_deletions h set state = 'confirmed', decided_at = clock_timestamp(), decided_by = 'event'
+        where h.kind = d.kind and h.id = d.id and h.state = 'held' and h.reason = 'replaced';
         if v_over then
           insert into clerk_private.verifier as v (unverified) values (1)
           on conflict (singleton) do update set unverified = v.unverified + 1;
@@ -75,8 +79,12 @@ begin
       end if;
     end if;
     if v_reason is not null then
-      insert into clerk_private.held_deletions (svix_id, received_at, kind, id, secret, observed_at, reason)
-      values (d.svix_id, now(), d.kind, d.id, d.secret, d.observed_at, v_reason);
+      -- Of an event that came before and was forgotten (inbox_seen restored alone) the row is there already.
+      insert into clerk_private.held_deletions as h (svix_id, received_at, kind, id, secret, observed_at, reason)
+      values (d.svix_id, now(), d.kind, d.id, d.secret, d.observed_at, v_reason)
+      on conflict (svix_id) do update set received_at = excluded.received_at, kind = excluded.kind, id = excluded.id,
+        secret = excluded.secret, observed_at = excluded.observed_at, reason = excluded.reason, held_at = excluded.held_at,
+        state = 'held', there_at = null, not_before = excluded.not_before, decided_at = null, decided_by = null;
       v_kept[d.n] := null;
     end if;
   end loop;
@@ -105,14 +113,20 @@ begin
   end loop;
 end $$;
 
--- Carries out what was decided about held deletions of these objects: the rows go, or the events are refused.
-create function clerk_private.decide_held(p_kind text, p_ids text[], p_state text, p_by text) returns bigint
+-- Carries out what was decided about held deletions of these objects: the rows go, or the events are refused. With p_read_at
+-- (ms) only events that an earlier read has found untrue already, and whose time for the second one has come.
+create function clerk_private.decide_held(p_kind text, p_ids text[], p_state text, p_by text, p_read_at bigint default null) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   v_changes clerk_private.change[];
   v_decided bigint;
 begin
   if p_state in ('confirmed', 'released') then
+    perform clerk_private.lock_parents(array(
+      select (p_kind, i.id, 'event', 0, 0, 0::smallint, '', '', null)::clerk_private.change from unnest(p_ids) i (id)));
+    -- Whoever decides first decides: a row that a human refused meanwhile is not held any more.
+    perform from clerk_private.held_deletions h
+    where h.kind = p_kind and h.id = any (p_ids) and h.state = 'held' order by h.svix_id for update;
     select array_agg((h.kind, h.id, 'event', 0, h.observed_at, 0::smallint, '',
       case p_state when 'confirmed' then 'confirmed' else 'release' end, null)::clerk_private.change)
     into v_changes
@@ -120,13 +134,13 @@ begin
       select h.kind, h.id, max(h.observed_at) as observed_at from clerk_private.held_deletions h
       where h.kind = p_kind and h.id = any (p_ids) and h.state = 'held' group by h.kind, h.id) h;
     if v_changes is not null then
-      perform clerk_private.lock_parents(v_changes);
       perform clerk_private.apply(v_changes);
     end if;
   end if;
   with decided as (
     update clerk_private.held_deletions h set state = p_state, decided_at = clock_timestamp(), decided_by = p_by
     where h.kind = p_kind and h.id = any (p_ids) and h.state = 'held'
+      and (p_read_at is null or h.there_at < p_read_at and h.not_before <= clock_timestamp())
     returning h.*
   ), noted as (
     update clerk_private.inbox i
@@ -151,12 +165,20 @@ set local role clerk_definer;
 create function clerk_private.ingest(p_deliveries clerk_private.delivery[], p_changes clerk_private.change[]) returns text[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = 'force_generic_plan' set lock_timeout = '5s' as $$
 declare
+  -- No event was observed later than it arrived: one from a far future could not be mended by any later read.
+  v_latest constant bigint := extract(epoch from now() + interval '5 minutes') * 1000;
   v_fresh boolean[];
   v_changes clerk_private.change[];
   v_kept clerk_private.change[];
   v_outcomes text[];
 begin
   perform clerk_private.refuse_session();
+  if exists (select from unnest(p_changes) c where c.observed_at > v_latest) then
+    p_changes := (
+      select array_agg(case when c.kind is not null then (c.kind, c.id, c.buried_by, c.updated_at, least(c.observed_at, v_latest),
+        c.source_rank, c.svix_id, c.source, c.object)::clerk_private.change end order by c.ordinality)
+      from unnest(p_changes) with ordinality as c);
+  end if;
   perform clerk_private.lock_parents(p_changes);
 
   with fresh as (
@@ -186,7 +208,7 @@ begin
 
     insert into clerk_private.inbox (svix_id, svix_timestamp, signature, secret, type, instance_id, observed_at, kind, object_id,
       subjects, state, outcome, body, body_hmac)
-    select d.svix_id, d.svix_timestamp, d.signature, d.secret, d.type, d.instance_id, d.observed_at, d.kind, d.object_id,
+    select d.svix_id, d.svix_timestamp, d.signature, d.secret, d.type, d.instance_id, least(d.observed_at, v_latest), d.kind, d.object_id,
       coalesce(d.subjects, '{}'),
       case v_outcomes[d.ordinality] when 'incomplete' then 'parked' when 'held' then 'held' else d.state end,
       v_outcomes[d.ordinality], d.body, d.body_hmac
@@ -195,7 +217,7 @@ begin
 
     if 'incomplete' = any (v_outcomes) or exists (select from unnest(p_deliveries) d where d.state = 'parked') then
       insert into clerk_private.parked (svix_id, error)
-      select d.svix_id, coalesce(d.error, 'names no user or no organization, and we hold no such membership')
+      select d.svix_id, coalesce(d.error, 'names no user or no organization, and we hold no such membership; or others than its row has')
       from unnest(p_deliveries) with ordinality as d
       where v_fresh[d.ordinality] and (d.state = 'parked' or v_outcomes[d.ordinality] = 'incomplete')
       on conflict do nothing;
@@ -273,16 +295,18 @@ begin
   perform clerk_private.refuse_session();
   perform clerk_private.decide_held(p_kind, array(
     select i.id from unnest(p_ids) with ordinality as i (id) where not p_there[i.ordinality]), 'confirmed', session_user::text);
-  perform clerk_private.decide_held(p_kind, array(
-    select i.id from unnest(p_ids) with ordinality as i (id)
-    where p_there[i.ordinality] and exists (
-      select from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id and h.state = 'held' and h.there_at is not null
-        and h.not_before <= clock_timestamp() and h.there_at < p_asked_at[i.ordinality])), 'refused', session_user::text);
+  -- Each event by itself: one that came later for the same object neither hurries the others nor puts them off.
+  perform clerk_private.decide_held(p_kind, array[i.id], 'refused', session_user::text, p_asked_at[i.ordinality])
+  from unnest(p_ids) with ordinality as i (id)
+  where p_there[i.ordinality] and exists (
+    select from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id and h.state = 'held'
+      and h.there_at < p_asked_at[i.ordinality] and h.not_before <= clock_timestamp())
+  order by i.id;
   update clerk_private.held_deletions h
   set not_before = clock_timestamp() + p_spacing,
     there_at = case when p_there[i.ordinality] then coalesce(h.there_at, p_asked_at[i.ordinality]) else h.there_at end
   from unnest(p_ids) with ordinality as i (id)
-  where h.kind = p_kind and h.id = i.id and h.state = 'held';
+  where h.kind = p_kind and h.id = i.id and h.state = 'held' and h.not_before <= clock_timestamp();
   return (
     select array_agg((
         select h.state from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id order by h.held_at desc limit 1)

@@ -143,25 +143,37 @@ end $$;
 
 -- ---------------------------------------------------------------- comparisons
 
--- What we hold of one window of created_at, [p_from, p_to) in ms, for an index-only comparison with a page.
+-- What we hold of one window of created_at, [p_from, p_to) in ms, for an index-only comparison with a page. The window that
+-- begins at 0 has also what no window of Clerk's can have, from before 1970 or from the future: a forged event made it.
 create function clerk_private.held(p_kind text, p_from bigint, p_to bigint) returns table (id text, updated_at bigint)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select t.id, (extract(epoch from t.updated_at) * 1000)::bigint from clerk_private.typed_rows t
-  where t.kind = p_kind and t.created_at >= clerk_private.ms(p_from) and t.created_at < clerk_private.ms(p_to) $$;
+  where t.kind = p_kind and t.created_at >= clerk_private.ms(p_from) and t.created_at < clerk_private.ms(p_to)
+  union
+  select t.id, (extract(epoch from t.updated_at) * 1000)::bigint from clerk_private.typed_rows t
+  where p_from = 0 and t.kind = p_kind
+    and (t.created_at < clerk_private.ms(0) or t.created_at >= clock_timestamp() + interval '1 day') $$;
 
--- Of these ids, the typed rows that no arbiter row stands for: imported before, or restored alone. Without ids: one, if there is any.
+-- Of these ids, the typed rows that no live arbiter row stands for: imported before, or restored alone, perhaps under a tombstone.
+-- Without ids: one, if there is any. What is being buried is none of them.
 create function clerk_private.unadopted(p_kind text, p_ids text[]) returns setof text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if p_ids is null then
     return query
-      select t.id from clerk_private.typed_rows t
-      where t.kind = p_kind and not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id) limit 1;
+      (select t.id from clerk_private.typed_rows t
+       where t.kind = p_kind and not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id) limit 1)
+      union all
+      (select o.id from clerk_private.objects o join clerk_private.typed_rows t on t.kind = p_kind and t.id = o.id
+       where o.kind = p_kind and o.deleted_at is not null
+         and not exists (select from clerk_private.burying b where b.kind = p_kind and b.id = o.id) limit 1)
+      limit 1;
   else
     return query
       select t.id from clerk_private.typed_rows t
       where t.kind = p_kind and t.id = any (p_ids)
-        and not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id);
+        and not exists (select from clerk_private.objects o where o.kind = p_kind and o.id = t.id and o.deleted_at is null)
+        and not exists (select from clerk_private.burying b where b.kind = p_kind and b.id = t.id);
   end if;
 end $$;
 
