@@ -123,9 +123,14 @@ FAULTS: tuple[Fault, ...] = (
         "one read that finds the object refuses its deletion",
         "4 deletion wins",
         INGEST,
-        " and h.there_at is not null\n"
-        "        and h.not_before <= clock_timestamp() and h.there_at < p_asked_at[i.ordinality])), 'refused'",
-        ")), 'refused'",
+        "'refused', session_user::text, p_asked_at[i.ordinality])\n"
+        "  from unnest(p_ids) with ordinality as i (id)\n"
+        "  where p_there[i.ordinality] and exists (\n"
+        "    select from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id and h.state = 'held'\n"
+        "      and h.there_at < p_asked_at[i.ordinality] and h.not_before <= clock_timestamp())\n",
+        "'refused', session_user::text)\n"
+        "  from unnest(p_ids) with ordinality as i (id)\n"
+        "  where p_there[i.ordinality]\n",
         (
             f"{HELD}two_reads_that_find_it_refuse_and_from_then_on_that_secret_deletes_nothing",
             f"{HELD}one_read_that_is_told_twice_does_not_refuse",
@@ -154,7 +159,7 @@ FAULTS: tuple[Fault, ...] = (
         "what is held is shown for as long as that takes",
         "row-level security",
         MIRROR,
-        "   where h.state = 'held' and h.held_at < now() - interval '5 minutes' $$;",
+        "   where h.state = 'held' and h.reason = 'share' and h.held_at < now() - interval '5 minutes' $$;",
         "   where false $$;",
         (f"{HELD}what_is_held_for_five_minutes_is_hidden_from_readers",),
         row="D5",
