@@ -43,3 +43,8 @@ def test_every_fault_has_a_name_of_its_own_and_stands_exactly_once_in_its_file()
     files = {one.file: ROOT / one.file for one in FAULTS}
     texts = {name: file.read_text() if file.is_file() else "" for name, file in files.items()}
     assert [(one.name, one.file) for one in FAULTS if texts[one.file].count(one.before) != 1] == []
+
+
+def test_every_case_of_lost_data_and_of_runs_that_end_unseen_has_a_fault() -> None:
+    rows = {f"D{number}" for number in range(1, 11)} | {f"R{number}" for number in range(1, 18)}
+    assert rows - {one.row for one in FAULTS} == set()
