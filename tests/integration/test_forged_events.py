@@ -1,4 +1,4 @@
-"""What the holder of a leaked signing secret tries besides plain deletions: nothing goes unweighed or is past mending."""
+"""What the holder of a leaked secret tries besides plain deletions: nothing goes unweighed or is past mending."""
 
 import asyncio
 import time
@@ -138,6 +138,22 @@ async def test_an_event_that_inbox_seen_forgot_is_held_anew(store: Store) -> Non
     assert await store.put(again) == ["held"]
     (row,) = await store.rows("clerk_private.held_deletions")
     assert (row["state"], row["decided_at"]) == ("held", None)
+
+
+async def test_held_memberships_that_went_with_their_organization_are_held_no_more(store: Store) -> None:
+    """They have no row, so Clerk cannot be asked for them by name: they would be held for ever."""
+    ids = await members(store, 30)
+    await with_verifier(store)
+    outcomes = await store.put(*(gone("organization_membership", i) for i in ids), gone("organization", "org_a"))
+    assert outcomes.count("held") == 24
+    async with store.pool.acquire() as connection:
+        await held.answer(connection, "organization", {"org_a": (False, T0 + 100)}, spacing=0)
+        left = {one.id: one.parents for one in await held.due(connection, limit=100)}
+        assert set(left.values()) == {()}
+        states = await held.answer(connection, "organization_membership", dict.fromkeys(left, (None, 0)), spacing=0)
+    assert set(states.values()) == {"confirmed"}
+    assert (await store.backlog()).held == 0
+    assert "held" not in {row["state"] for row in await store.rows("clerk_private.inbox")}
 
 
 async def test_more_forged_deletions_do_not_put_off_the_refusal(store: Store) -> None:
