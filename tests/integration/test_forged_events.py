@@ -1,6 +1,7 @@
 """What the holder of a leaked secret tries besides plain deletions: nothing goes unweighed or is past mending."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -96,6 +97,14 @@ async def test_an_event_from_the_far_future_is_no_newer_than_its_arrival(store: 
         assert row["observed_at"] < latest
         assert (row["deleted_at"] or 0) < latest
     assert all(row["observed_at"] < latest for row in await store.rows("clerk_private.inbox"))
+
+
+async def test_an_object_is_not_written_under_another_objects_arbiter(store: Store) -> None:
+    await store.put(event("user.created", user("user_a")))
+    change = ("user", "user_b", None, T0 + 50, T0 + 50, 0, "msg", "webhook", json.dumps(user("user_a", first_name="X")))
+    with pytest.raises(asyncpg.DataError, match="another id"):
+        await store.admin.fetchval("select clerk_private.apply($1::clerk_private.change[])", [change])
+    assert (await store.user("user_a") or {})["first_name"] == "Ada"
 
 
 async def test_a_share_of_almost_nothing_stops_no_event(store: Store) -> None:
