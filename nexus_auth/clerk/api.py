@@ -196,7 +196,7 @@ async def _at_most(size: int, content: aiohttp.StreamReader) -> bytes:
         pieces.append(piece)
         total += len(piece)
         if total > size:
-            raise aiohttp.ClientPayloadError("the answer is too large")
+            raise ClerkUnavailable(f"Clerk's API answered with more than {size // 2**20} MiB; is the address right?")
     return b"".join(pieces)
 
 

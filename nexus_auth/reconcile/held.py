@@ -49,7 +49,7 @@ async def _ask(
     spacing: float,
 ) -> Counter[str]:
     entity = BY_KIND[kind]
-    # Without its parents a child cannot be asked for by name: it waits for a listing, or for a human.
+    # Without its parents a child cannot be asked for by name. It has no row then, and nothing to lose.
     askable = {i: parents for i, parents in objects.items() if len(parents) == len(entity.parents)}
     answers: dict[str, tuple[bool | None, int]] = dict.fromkeys(objects, (None, 0))
     try:

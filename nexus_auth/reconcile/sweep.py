@@ -16,7 +16,7 @@ import asyncpg
 
 from nexus_auth.clerk.api import ClerkRefused, ClerkUnavailable
 from nexus_auth.clerk.catalogue import Listing
-from nexus_auth.reconcile.answers import END, PAGE, Malformed, page_of, total_of
+from nexus_auth.reconcile.answers import PAGE, Malformed, page_of, total_of
 from nexus_auth.reconcile.comparison import Held, differences, doubtful, equal
 from nexus_auth.reconcile.context import Context
 from nexus_auth.reconcile.deletion import read_extras

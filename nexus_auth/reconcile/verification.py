@@ -52,7 +52,8 @@ class _Question:
 async def verify(requester: Requester, entity: Entity, asked: Mapping[str, Parents]) -> Verdict:
     """Asks Clerk for every id by name; `asked` has the parents of those that are asked for through them.
 
-    Ids that Clerk cannot have made, or whose parents are such, are not asked for: they stay unknown. Raises `ClerkUnavailable`; a refusal leaves its ids unknown, but one of the key raises `ClerkRefused`.
+    Ids that Clerk cannot have made, or whose parents are such, are not asked for: they stay unknown. Raises
+    `ClerkUnavailable`; a refusal leaves its ids unknown, but one of the key raises `ClerkRefused`.
     """
     read = entity.named
     if read is None:

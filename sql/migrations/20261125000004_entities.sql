@@ -243,13 +243,19 @@ begin
       v_verdicts text[];
       v_outcomes text[];
       v_written jsonb;
+      v_strange bigint;
     begin
       select array_agg(row(p.*)::clerk.{table} order by c.ordinality),
-        array_agg(clerk_private.digest_{kind}(row(p.*)::clerk.{table}@digested@) order by c.ordinality)
-      into v_typed, v_digests
+        array_agg(clerk_private.digest_{kind}(row(p.*)::clerk.{table}@digested@) order by c.ordinality),
+        count(*) filter (where c.kind = '{kind}' and c.buried_by is null and p.id is distinct from c.id)
+      into v_typed, v_digests, v_strange
       from unnest(v_changes) with ordinality as c
       left join lateral clerk_private.project_{kind}(c.object) p on c.kind = '{kind}' and c.buried_by is null;
 
+      -- Its typed row would be written without being arbitrated.
+      if v_strange > 0 then
+        raise exception 'an object has another id than its change' using errcode = 'data_exception';
+      end if;
       v_verdicts := clerk_private.arbitrate('{kind}', v_changes, v_digests, {projection}::smallint);
 
       -- Statements of their own: this one's snapshot must see the row that a writer before us committed while we waited for it.

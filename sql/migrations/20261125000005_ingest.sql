@@ -295,13 +295,14 @@ begin
   perform clerk_private.refuse_session();
   perform clerk_private.decide_held(p_kind, array(
     select i.id from unnest(p_ids) with ordinality as i (id) where not p_there[i.ordinality]), 'confirmed', session_user::text);
+  -- Where no row is left to lose, nothing needs to be proved: it went with its parent, or there never was one.
+  perform clerk_private.decide_held(p_kind, array(
+    select i.id from unnest(p_ids) with ordinality as i (id)
+    where p_there[i.ordinality] is null and not exists (
+      select from clerk_private.deletion_weights(p_kind, array[i.id]) w where w.more > 0)), 'confirmed', session_user::text);
   -- Each event by itself: one that came later for the same object neither hurries the others nor puts them off.
   perform clerk_private.decide_held(p_kind, array[i.id], 'refused', session_user::text, p_asked_at[i.ordinality])
-  from unnest(p_ids) with ordinality as i (id)
-  where p_there[i.ordinality] and exists (
-    select from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id and h.state = 'held'
-      and h.there_at < p_asked_at[i.ordinality] and h.not_before <= clock_timestamp())
-  order by i.id;
+  from unnest(p_ids) with ordinality as i (id) where p_there[i.ordinality] order by i.id;
   update clerk_private.held_deletions h
   set not_before = clock_timestamp() + p_spacing,
     there_at = case when p_there[i.ordinality] then coalesce(h.there_at, p_asked_at[i.ordinality]) else h.there_at end

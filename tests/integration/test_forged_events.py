@@ -1,6 +1,7 @@
-"""What the holder of a leaked signing secret tries besides plain deletions: nothing goes unweighed or is past mending."""
+"""What the holder of a leaked secret tries besides plain deletions: nothing goes unweighed or is past mending."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -98,6 +99,14 @@ async def test_an_event_from_the_far_future_is_no_newer_than_its_arrival(store: 
     assert all(row["observed_at"] < latest for row in await store.rows("clerk_private.inbox"))
 
 
+async def test_an_object_is_not_written_under_another_objects_arbiter(store: Store) -> None:
+    await store.put(event("user.created", user("user_a")))
+    change = ("user", "user_b", None, T0 + 50, T0 + 50, 0, "msg", "webhook", json.dumps(user("user_a", first_name="X")))
+    with pytest.raises(asyncpg.DataError, match="another id"):
+        await store.admin.fetchval("select clerk_private.apply($1::clerk_private.change[])", [change])
+    assert (await store.user("user_a") or {})["first_name"] == "Ada"
+
+
 async def test_a_share_of_almost_nothing_stops_no_event(store: Store) -> None:
     await store.put(*(event("user.created", user(f"user_{n}")) for n in range(8)))
     await with_verifier(store)
@@ -138,6 +147,22 @@ async def test_an_event_that_inbox_seen_forgot_is_held_anew(store: Store) -> Non
     assert await store.put(again) == ["held"]
     (row,) = await store.rows("clerk_private.held_deletions")
     assert (row["state"], row["decided_at"]) == ("held", None)
+
+
+async def test_held_memberships_that_went_with_their_organization_are_held_no_more(store: Store) -> None:
+    """They have no row, so Clerk cannot be asked for them by name: they would be held for ever."""
+    ids = await members(store, 30)
+    await with_verifier(store)
+    outcomes = await store.put(*(gone("organization_membership", i) for i in ids), gone("organization", "org_a"))
+    assert outcomes.count("held") == 24
+    async with store.pool.acquire() as connection:
+        await held.answer(connection, "organization", {"org_a": (False, T0 + 100)}, spacing=0)
+        left = {one.id: one.parents for one in await held.due(connection, limit=100)}
+        assert set(left.values()) == {()}
+        states = await held.answer(connection, "organization_membership", dict.fromkeys(left, (None, 0)), spacing=0)
+    assert set(states.values()) == {"confirmed"}
+    assert (await store.backlog()).held == 0
+    assert "held" not in {row["state"] for row in await store.rows("clerk_private.inbox")}
 
 
 async def test_more_forged_deletions_do_not_put_off_the_refusal(store: Store) -> None:

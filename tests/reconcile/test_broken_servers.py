@@ -159,3 +159,23 @@ async def test_a_run_that_was_refused_in_the_middle_has_swept_only_what_it_finis
     assert {kind for kind, of in history.kinds.items() if of.full_at} == {"user", "organization"}
     assert history.kinds["organization_membership"].failed_at is not None
     assert history.kinds["user"].failed_at is None
+
+
+@pytest.mark.parametrize("days", [-4_000, 3, 100_000])
+async def test_an_answer_whose_date_is_far_off_is_a_named_failure(make_world: MakeWorld, days: int) -> None:
+    """Its time would be that of tombstones and versions, and no later read could mend them."""
+    world = await make_world(users=20, organizations=0, memberships=0)
+    await world.sweep()
+    gone = (await world.ids())[0]
+    with world.clerk.events.silence():
+        world.clerk.changes.users.delete(gone)
+    await world.behave(date_minutes=days * 1_440.0)
+    for _ in range(2):
+        result = await world.sweep()
+        assert result.state == "failed"
+        assert "Date that is" in (result.message or "")
+    assert await world.dead() == set()
+    await world.behave(date_minutes=0.0)
+    await world.sweep()
+    await world.settle()
+    assert await world.dead() == {gone}
