@@ -123,14 +123,8 @@ FAULTS: tuple[Fault, ...] = (
         "one read that finds the object refuses its deletion",
         "4 deletion wins",
         INGEST,
-        "'refused', session_user::text, p_asked_at[i.ordinality])\n"
-        "  from unnest(p_ids) with ordinality as i (id)\n"
-        "  where p_there[i.ordinality] and exists (\n"
-        "    select from clerk_private.held_deletions h where h.kind = p_kind and h.id = i.id and h.state = 'held'\n"
-        "      and h.there_at < p_asked_at[i.ordinality] and h.not_before <= clock_timestamp())\n",
-        "'refused', session_user::text)\n"
-        "  from unnest(p_ids) with ordinality as i (id)\n"
-        "  where p_there[i.ordinality]\n",
+        "(p_read_at is null or h.there_at < p_read_at and h.not_before <= clock_timestamp())",
+        "true",
         (
             f"{HELD}two_reads_that_find_it_refuse_and_from_then_on_that_secret_deletes_nothing",
             f"{HELD}one_read_that_is_told_twice_does_not_refuse",

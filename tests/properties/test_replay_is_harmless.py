@@ -107,7 +107,7 @@ def test_replay_puts_back_what_was_edited_by_hand(pair: Pair) -> None:
     async def edit_and_replay() -> None:
         await pair.forget()
         await pair.deliver(Delivery(signed, 0) for signed in those)
-        await pair.reader.execute(
+        await pair.admin.execute(
             "update clerk.users set first_name = 'edited'; delete from clerk.user_emails;"
             " delete from clerk.organizations; update clerk.organization_memberships set role = 'edited'"
         )
