@@ -30,6 +30,8 @@ BREAKS = {
     "deletion": "the user stays deleted",
     "wrong-key": "the key of another instance, which has no users at all, nothing is deleted",
     "mass-deletion": "deletes no row",
+    "adoption": "orders",
+    "leaked-secret": "no more rows go than the guard",
 }
 """The check that each sabotage must break: those before it still hold."""
 
