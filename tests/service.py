@@ -89,7 +89,7 @@ class WebhookService:
         listening = await self.logged("listening", after=offset)
         self.url = f"http://127.0.0.1:{listening['port']}/webhooks/clerk"
         self.health_url = f"http://127.0.0.1:{listening['health_port']}"
-        self._session = aiohttp.ClientSession()
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))  # no delivery waits here
         if self._wait:
             await self.ready()
         return self
