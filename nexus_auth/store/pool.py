@@ -13,7 +13,7 @@ more round trips for a statement, and that no statement stays prepared. Who need
 import asyncio
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from importlib.resources import files
 from typing import Any
 
@@ -146,6 +146,11 @@ async def move_pool(
         settings=_settings(address, role=role, application=application, statement_seconds=statement_seconds),
     )
     await pool.expire_connections()
+    # An expired connection is replaced when it is taken: one that nobody takes would stay, with the old password.
+    async with AsyncExitStack() as taken:
+        with suppress(TimeoutError):
+            for _ in range(pool.get_idle_size()):
+                await taken.enter_async_context(pool.acquire(timeout=address.connect_timeout))
 
 
 async def pooler_of(address: Address) -> Pooler:
