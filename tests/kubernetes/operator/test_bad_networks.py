@@ -57,7 +57,7 @@ async def test_watches_that_stall_without_closing_are_made_up_for_by_listing(sta
     async with through_a_proxy(stage, admins, NEXUS_AUTH_RELIST_SECONDS="2") as (operator, proxy):
         proxy.stalls = True
         await stage.requested("unheard")
-        await operator.said("the watch had missed something")
+        await operator.said("the watch had missed a change")
         proxy.stalls = False
         await stage.requested("heard again")
 
