@@ -174,9 +174,8 @@ def sweep_lines(runs: Sequence[Mapping[str, Any]], *, findings: Iterable[Mapping
     if state == "completed" and said:
         text = f"{text}; {said}"
     requests = sum(run["requests"] for run in runs)
-    lines: list[tuple[Piece, ...]] = [
-        (("reconciler: ", "bold"), (text, style), (f"  ({number}, {requests:,} requests)", "dim"))
-    ]
+    asked = f"{requests:,} request{'s' * (requests != 1)}"
+    lines: list[tuple[Piece, ...]] = [(("reconciler: ", "bold"), (text, style), (f"  ({number}, {asked})", "dim"))]
     lines += [_finding(finding) for finding in listed[:MOST_FINDINGS]]
     if len(listed) > MOST_FINDINGS:
         lines.append(((f"    and more: nexus-auth findings --run {listed[-1]['run_id']}", "dim"),))

@@ -63,11 +63,11 @@ async def _ask(
     answers |= {object_id: (False, asked_at) for object_id, asked_at in verdict.gone.items()}
     async with pool.acquire() as connection, connection.transaction():
         states = await held.answer(connection, kind, answers, spacing=spacing)
-    for object_id, state in states.items():
-        if state == "refused":
-            logger.error(
-                "refused a deletion: Clerk still has the object; deletions under that secret are held from now on,"
-                " see `nexus-auth held list`",
-                extra={"kind": kind, "id": object_id},
-            )
+    refused = sorted(object_id for object_id, state in states.items() if state == "refused")
+    if refused:  # a leaked secret brings many at once: one line
+        logger.error(
+            "refused deletions: Clerk still has the objects; deletions under that secret are held from now on,"
+            " see `nexus-auth held list --all`",
+            extra={"kind": kind, "number": len(refused), "first": refused[0]},
+        )
     return Counter(states.values())

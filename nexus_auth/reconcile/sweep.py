@@ -80,7 +80,7 @@ class Sweep:
             try:
                 await self._beside_edits(self._walk_windows(listing) if listing.windows else self._walk_list())
             except IncompleteWalk as incomplete:
-                return [f"{incomplete}; nothing that it did not list was asked about, the next run looks again"]
+                return [f"{incomplete}; an incomplete list deletes nothing, and the next run lists again"]
             await self._keep_malformed()
             self._run.listed = True
             await self._save()

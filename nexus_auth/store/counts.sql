@@ -8,6 +8,7 @@ with leaving (id) as (  -- still here, and known to be gone
   select b.id from clerk_private.burying b where b.kind = $1
   union
   select h.id from clerk_private.held_deletions h where h.kind = $1 and h.state = 'held'
+    and h.there_at is null  -- what Clerk still has is counted there
   union
   select i.object_id from clerk_private.inbox i where i.state = 'parked' and i.kind = $1 and i.type like '%.deleted'
 ), coming (id) as (  -- told of, and not applied

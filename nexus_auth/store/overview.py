@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from nexus_auth.clerk.catalogue import PROJECTED
+from nexus_auth.store import held
 
 STANDING = files("nexus_auth.store").joinpath("status.sql").read_text("utf-8")
 RUNS = files("nexus_auth.store").joinpath("status_runs.sql").read_text("utf-8")
@@ -129,6 +130,8 @@ class Arrivals:
     last_event_at: datetime | None
     secrets: dict[str, datetime] | None
     """Fingerprints of the secrets that verified the last day's events, with the last event of each; None: unknown."""
+    distrusted: Mapping[str, datetime] | None
+    """Fingerprints of the secrets whose deletions are held until a human clears them, and since when; None: unknown."""
     knows_arrivals: bool
     """Whether the reader may know when the last event came."""
 
@@ -144,7 +147,8 @@ async def arrivals(connection: Any) -> Arrivals:
     secrets = None
     if may["secrets"]:
         secrets = {row["secret"]: row["last"] for row in await connection.fetch(SECRETS)}
-    return Arrivals(holder, claimed, last, secrets, knows_arrivals=may["last"])
+    distrusted = await held.distrusted(connection) if may["distrusted"] else None
+    return Arrivals(holder, claimed, last, secrets, distrusted, knows_arrivals=may["last"])
 
 
 async def drift(connection: Any, *, sync: str, limit: int) -> tuple[int, list[Mapping[str, Any]]]:

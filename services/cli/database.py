@@ -27,12 +27,16 @@ STATEMENT_SECONDS = 600.0
 """One page of a rare id may mean a walk through two weeks of deliveries."""
 
 
+LINE = "\n       "
+"""Below the first sentence after "Error: "."""
+
+
 class Failed(click.ClickException):
     """Ends the program with a sentence and exit code 1: something is parked, altered or refused."""
 
-    def __init__(self, message: str) -> None:
-        """The message goes to standard error after "Error: "."""
-        super().__init__(printable(message))
+    def __init__(self, *sentences: str) -> None:
+        """They go to standard error after "Error: ", a line each."""
+        super().__init__(LINE.join(printable(sentence) for sentence in sentences))
 
 
 class DatabaseFailed(Failed):

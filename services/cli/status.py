@@ -14,7 +14,7 @@ from services.cli.moments import iso, iso_ms
 from services.cli.output import print_json, print_pairs, print_table, say
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
-from services.cli.wording import KINDS, found_of, kind_words, repaired_of
+from services.cli.wording import BY_HAND, KINDS, REPORTED, found_of, kind_words, repaired_of
 
 STATES = ("aborted", "superseded", "completed", "running", "parked", "failed")
 """Of a sweep's runs, that which says most about it last."""
@@ -45,7 +45,7 @@ async def _status(settings: CliSettings, *, output: str) -> None:
     else:
         _print(seen)
     if trouble:
-        raise Failed("; ".join(trouble))
+        raise Failed(*trouble)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _trouble(seen: Seen) -> Iterator[str]:
     if standing["parked"]:
         yield f"{standing['parked']} events are parked: nexus-auth inbox list --state parked"
     if standing["distrusted"]:
-        yield "deletions under a signing secret that is no longer trusted are held: nexus-auth held list"
+        yield "a signing secret is not believed any more, and its deletions are held: nexus-auth held list"
     if standing["refused"]:
         yield f"Postgres refuses {standing['refused']} of Clerk's objects: nexus-auth findings --problem refused"
     newest: dict[tuple[str, str], Mapping[str, Any]] = {}
@@ -75,9 +75,23 @@ def _trouble(seen: Seen) -> Iterator[str]:
         newest.setdefault((of["sync"], of["kind"]), of)
         if of["state"] == "parked" and of["deletions_parked"] and of["approved_at"] is None:
             yield f"run {of['id']} waits for an approval: {of['message']}"
+    stopped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for last in newest.values():
-        if last["state"] == "failed" or (last["state"] == "parked" and last["waits_for"] is None):
-            yield f"run {last['id']} ({kind_words(last['kind'], 2)}) {last['state']}: {last['message']}"
+        stands = last["state"] == "failed" or (last["state"] == "parked" and last["waits_for"] is None)
+        if stands and not _passed(last, seen.runs):
+            stopped.setdefault((last["state"], last["message"]), []).append(last)
+    for (state, message), runs in stopped.items():  # one cause stops every kind: it is said once
+        which = ", ".join(f"{of['id']} ({kind_words(of['kind'], 2)})" for of in reversed(runs))
+        yield f"run{'s' * (len(runs) > 1)} {which} {state}: {message}"
+
+
+def _passed(last: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a run by hand did not end well, which nobody repeats, and the sync's own has completed since."""
+    sync = next((last["sync"].removesuffix(end) for end in (BY_HAND, REPORTED) if last["sync"].endswith(end)), None)
+    return any(
+        (of["sync"], of["kind"], of["state"]) == (sync, last["kind"], "completed") and of["id"] > last["id"]
+        for of in runs
+    )
 
 
 def _shown(seen: Seen, *, trouble: list[str]) -> dict[str, Any]:
@@ -118,16 +132,22 @@ def _print(seen: Seen) -> None:
         title="Mirror",
     )
     waiting = {
-        "parked events": standing["parked"],
-        "deletions held until Clerk's API confirms them": standing["held"],
-        "events of kinds that have no table yet": standing["waiting"],
-        "rows still to be buried": standing["burying"],
-        "objects that await a read by name": standing["doubts"],
-        "runs that wait for an approval": standing["runs_to_approve"],
-        "objects that Postgres refuses": standing["refused"],
+        "parked events": (standing["parked"], "nexus-auth inbox list --state parked"),
+        "deletions held until Clerk's API confirms them": (standing["held"], "nexus-auth held list"),
+        "events of kinds that have no table yet": (standing["waiting"], None),
+        "rows still to be buried": (standing["burying"], None),
+        "objects that await a read by name": (standing["doubts"], None),
+        "runs that wait for an approval": (standing["runs_to_approve"], "nexus-auth findings --run N"),
+        "objects that Postgres refuses": (standing["refused"], "nexus-auth findings --problem refused"),
     }
     print_pairs(
-        [(what, f"{number:,}") for what, number in waiting.items() if number] or [("nothing", "")], title="\nWaiting"
+        [
+            (what, f"{number:,}" if shown_by is None else f"{number:,}  {shown_by}")
+            for what, (number, shown_by) in waiting.items()
+            if number
+        ]
+        or [("nothing", "")],
+        title="\nWaiting",
     )
     if not seen.runs:
         print_pairs([("none", "nexus-auth sync --full --apply, or start the reconciler")], title="\nSweeps")
@@ -177,7 +197,7 @@ def _sweep(runs: Sequence[Mapping[str, Any]], *, now: datetime) -> tuple[object,
         max((of["state"] for of in runs), key=STATES.index),
         ago(began, now=now),
         f"{max(0.0, (ended - began).total_seconds()):.1f} s",
-        tuple(f"{of['id']} {kind_words(of['kind'], 2)}" for of in runs),
+        tuple(f"{of['id']} ({kind_words(of['kind'], 2)})" for of in runs),
         found_of(counts),
         repaired_of(counts),
         f"{sum(of['requests'] for of in runs):,}",
@@ -208,7 +228,7 @@ def _differing(differing: Sequence[Mapping[str, Any]]) -> str:
     )
     left = all(of["left_standing"] == of["difference"] for of in differing)
     end = "a full sweep left it so: nexus-auth findings" if left else "a full sweep is due"
-    return f"Clerk has {', '.join(parts)} than the mirror, what is parked left out; {end}"
+    return f"Clerk has {', '.join(parts)} than the mirror will have once what waits is done; {end}"
 
 
 def ago(moment: datetime | None, *, now: datetime) -> str:

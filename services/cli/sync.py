@@ -21,7 +21,7 @@ from services.cli.output import print_json, print_table, tell
 from services.cli.progress import progress
 from services.cli.selection import output_option
 from services.cli.settings import CliSettings, read_settings
-from services.cli.wording import differing, found_of, kind_words, repaired_of
+from services.cli.wording import BY_HAND, REPORTED, differing, found_of, kind_words, repaired_of
 
 LOOK_SECONDS = 0.5
 
@@ -117,7 +117,7 @@ async def _named(shop: Workshop, *, fix: bool) -> AsyncIterator[_Name]:
         if leads:
             yield _Name(shop.sync, leads=True)  # the lock ends with the connection
             return
-        name = f"{shop.sync}/{'by-hand' if fix else 'report'}"
+        name = f"{shop.sync}{BY_HAND if fix else REPORTED}"
         await overview.copy_watermarks(connection, shop.sync, to=name)
         if not await take_lead(connection, name):
             raise Failed(f"another {name} goes on at this moment")

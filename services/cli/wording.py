@@ -16,6 +16,10 @@ DRIFT = ("missing", "stale", "deep", "edited", "projection", "unadopted", "refus
 DONE = ("repaired", "adopted", "tombstoned", "revived", "lowered", "children")
 
 
+BY_HAND, REPORTED = "/by-hand", "/report"
+"""What follows a sync's name in runs of `nexus-auth sync` beside a leader, and in those that only report."""
+
+
 def kind_words(kind: str, number: int) -> str:
     """`user` as people say it: user, users."""
     entity = BY_KIND.get(kind)

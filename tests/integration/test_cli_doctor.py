@@ -251,6 +251,17 @@ async def test_events_of_a_secret_that_is_not_at_hand_are_noted(world: World) ->
     assert f"were verified with {fingerprint(SECRET)}, which is not named here" in ran.out
 
 
+async def test_a_secret_that_is_not_believed_any_more_fails(world: World) -> None:
+    insert = f"insert into clerk_private.distrusted_secrets (secret) values ('{fingerprint(SECRET)}')"
+    await asyncio.to_thread(change, world.database, insert)
+    login = {"CLI_DATABASE_URL": world.database.url("cli"), "NEXUS_AUTH_ALLOW_FSYNC_OFF": "1"}
+    ran = await world.doctor(**login)
+    assert ran.code == 1, ran
+    assert f"nexus-auth held clear {fingerprint(SECRET)}" in ran.out
+    await asyncio.to_thread(change, world.database, "update clerk_private.distrusted_secrets set cleared_at = now()")
+    assert (await world.doctor(**login)).code == 0
+
+
 async def test_a_check_that_crashes_is_a_failed_check(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def crashes(*_: object, **__: object) -> None:
         raise ZeroDivisionError("nobody expected this")

@@ -217,6 +217,16 @@ async def test_beside_a_leader_a_run_takes_a_name_of_its_own(world: World) -> No
     assert "a reconciler leads nexus-auth" in ran.err
 
 
+async def test_a_failed_run_by_hand_is_past_once_the_sync_itself_has_completed(world: World) -> None:
+    await world.backfilled()
+    world.clerk.add_fault(ApiFault("short_page", route="/users"))
+    assert (await world("sync", "--full")).code == 1
+    assert "(users) failed" in (await world("status")).err
+    world.clerk.api_faults.clear()
+    assert (await world("sync", "--full", "--apply")).code == 0
+    assert "failed" not in (await world("status")).err
+
+
 async def test_a_mass_deletion_parks_until_it_is_approved(world: World) -> None:
     await world.backfilled()
     gone = world.seeded(15)
@@ -324,6 +334,8 @@ async def test_a_clerk_that_refuses_or_is_away_ends_with_4(world: World) -> None
     walked = await world("sync", "--full", "--apply")
     assert walked.code == 4
     assert "nothing more was deleted" in walked.err
+    told = (await world("status")).err
+    assert told.count("/v1/instance refused the key") == 1, "one cause of three runs is said once"
     assert rows(world.database, "select count(*) from clerk.users") == [(USERS,)]
     away = await world("plan", CLERK_API_URL="http://127.0.0.1:9")
     assert away.code == 4

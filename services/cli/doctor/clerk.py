@@ -78,11 +78,17 @@ def _instance(found: str, *, key: ApiKey, databases: Mapping[str, DatabaseFacts]
 async def check_secrets(
     secrets: Sequence[SigningSecret], *, databases: Mapping[str, DatabaseFacts]
 ) -> AsyncIterator[Checked]:
-    """Names each secret by fingerprint and length, and sets them beside those that verified events."""
+    """Names each secret by fingerprint and length, and sets them beside those that verified events or lost trust."""
     for secret in secrets:
         yield ok("signing secret", f"{secret.source}: {secret.bytes} bytes, fingerprint {secret.fingerprint}")
     at_hand = {secret.fingerprint for secret in secrets}
     for facts in databases.values():
+        for fingerprint, since in (facts.distrusted or {}).items():
+            yield failed(
+                "signing secret",
+                f"Clerk contradicted deletions under {fingerprint}: further ones are held since"
+                f" {since:%Y-%m-%d %H:%M} UTC. Rotate this secret, then nexus-auth held clear {fingerprint}",
+            )
         for fingerprint, last in (facts.secrets or {}).items():
             if fingerprint not in at_hand and at_hand:
                 said = (

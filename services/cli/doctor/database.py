@@ -1,7 +1,7 @@
 """Checks of one database login, in the order in which one depends on the other: the first failure says enough."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,8 @@ class DatabaseFacts:
     claimed_at: datetime | None = None
     secrets: dict[str, datetime] | None = None
     """Fingerprints of the secrets that verified events of the last day, and the last event of each; None: unknown."""
+    distrusted: Mapping[str, datetime] | None = None
+    """Fingerprints of the secrets whose deletions are held, and since when; None: unknown."""
 
 
 async def check_login(
@@ -108,6 +110,7 @@ async def _as_group(
     facts.last_event_at = facts.last_event_at or seen.last_event_at
     facts.claimed_at = facts.claimed_at or seen.claimed_at
     facts.secrets = facts.secrets if seen.secrets is None else seen.secrets
+    facts.distrusted = facts.distrusted if seen.distrusted is None else seen.distrusted
     facts.knows_arrivals = facts.knows_arrivals or seen.knows_arrivals
 
 
