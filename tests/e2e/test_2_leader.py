@@ -93,7 +93,8 @@ async def test_the_leader_is_killed_in_mid_sweep_and_another_ends_its_run(
     assert await world.live(lost)
     repaired = "select count(*) from clerk_private.findings where id = $1 and action = 'repaired'"
     assert await world.value(repaired, lost) == 1
-    assert await world.value("select count(*) from clerk_private.runs where mode = 'full' and id > $1", run["id"]) == 0
+    later = "select count(*) from clerk_private.runs where mode = 'full' and sweep_id > $1"
+    assert await world.value(later, run["sweep_id"]) == 0
     overlapping = (
         "select count(*) from clerk_private.runs a join clerk_private.runs b on a.id < b.id and a.sync = b.sync"
         " and tstzrange(a.started_at, a.finished_at) && tstzrange(b.started_at, b.finished_at)"

@@ -18,7 +18,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def nexus(world: World, *arguments: str) -> Ran:
     """Runs it as kubectl would."""
     program = str(Path(sys.executable).with_name("kubectl-nexus"))
-    return await run(program, *arguments, *world.where, check=False)
+    # `plan` sends the API key from here, and only to hosts that whoever runs it allows
+    return await run(
+        "env", f"NEXUS_AUTH_API_HOSTS={world.clerk.api_url}", program, *arguments, *world.where, check=False
+    )
 
 
 async def test_status_tells_of_the_sync(release: Release, world: World) -> None:

@@ -97,7 +97,8 @@ class Everything:
         if await self.world.admin.fetchval("select exists (select from clerk_private.runs where state = 'running')"):
             await self.world.sweep(mode="deep")  # goes on with what began before the last change
         result = await self.world.sweep(mode="deep")
-        assert result.state == "completed", result
+        # parked: a read that was due already has left deletions to a human
+        assert result.state == "completed" or (result.deletions_parked and result.error is None), result
         await self.world.settle(approve=True)
 
     def alive_at_clerk(self) -> set[str]:
