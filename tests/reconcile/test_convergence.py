@@ -44,7 +44,8 @@ def test_one_quiet_full_sweep_ends_in_what_clerk_has(
                 await world.admin.execute(f"truncate {', '.join((*TABLES, *(f'clerk_private.{t}' for t in PRIVATE)))}")
                 await tell(world, receiver, story)
                 result = await world.sweep()
-                assert result.state == "completed", result
+                # parked: a read that was due already has left deletions to a human
+                assert result.state == "completed" or (result.deletions_parked and result.error is None), result
                 # and the reads by name that it asked for; a human approves what the guard leaves to them
                 await world.settle(approve=True)
                 assert await world.differs() == []
