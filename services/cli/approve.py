@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import click
 
-from nexus_auth.store import overview, runs
+from nexus_auth.store import overview, runs, session
 from nexus_auth.store.leadership import is_led
 from services.cli.database import Failed, connected, run
 from services.cli.output import print_json, say, tell
@@ -52,7 +52,7 @@ async def _approve(settings: CliSettings, *, run_id: int, yes: bool, output: str
             raise Failed(f"the ids of run {run_id} are not those that it parked; nothing was approved")
         _tell(of["id"], ids, digest=bytes(of["parked_digest"]).hex(), said=of["message"])
         _confirm(ids, yes=yes)
-        login = await connection.fetchval("select session_user::text")
+        login = await session.login(connection)
         who = f"{login} ({_os_user()})"
         try:
             async with connection.transaction():

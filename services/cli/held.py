@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from nexus_auth.store import held as store
+from nexus_auth.store import session
 from services.cli.database import Failed, connected, run
 from services.cli.moments import iso
 from services.cli.output import print_json, print_table, say, tell
@@ -124,7 +125,7 @@ async def _settle(settings: CliSettings, *, ids: Sequence[str], release: bool, y
             if not sys.stdin.isatty():
                 raise click.UsageError(f"{what} them? say --yes")
             click.confirm(f"{what} {len(events):,} held deletion{'s' * (len(events) > 1)}?", abort=True, err=True)
-        login = await connection.fetchval("select session_user::text")
+        login = await session.login(connection)
         async with connection.transaction():
             decided = await store.settle(connection, events, release=release, by=f"{login} ({getpass.getuser()})")
     say(f"{what}d {decided:,} held deletion{'s' * (decided != 1)}")
@@ -134,7 +135,7 @@ async def _settle(settings: CliSettings, *, ids: Sequence[str], release: bool, y
 
 async def _clear(settings: CliSettings, *, secret: str) -> None:
     async with connected(settings) as connection:
-        login = await connection.fetchval("select session_user::text")
+        login = await session.login(connection)
         async with connection.transaction():
             if not await store.clear(connection, secret, by=f"{login} ({getpass.getuser()})"):
                 raise Failed(f"secret {secret} is not distrusted: nexus-auth held list")

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from nexus_auth.store import overview
+from nexus_auth.store import overview, session
 from nexus_auth.store.address import Address, AddressRefused, read_address
 from nexus_auth.store.failure import explain
 from nexus_auth.store.pool import UnsafeDatabase, connect, open_pool, pooler_of, refuse_unsafe
@@ -95,13 +95,13 @@ async def _as_group(
     name = "role and rights"
     try:
         await refuse_unsafe(connection, role_prefix=role_prefix, service=service, allow_fsync_off=allow_fsync_off)
-        yield ok(name, f"{await connection.fetchval('select session_user::text')} is {role_prefix}{service}, no more")
+        yield ok(name, f"{await session.login(connection)} is {role_prefix}{service}, no more")
         yield ok("commit settings", await _settings(connection))
     except UnsafeDatabase as error:
         durability = str(error).startswith(("the server runs", "synchronous_commit", "transactions are"))
         yield failed("commit settings" if durability else name, str(error), code=DATABASE)
     began = time.time()
-    theirs: datetime = await connection.fetchval("select clock_timestamp()")
+    theirs = await session.clock(connection)
     yield clock("clock of Postgres", theirs.timestamp(), began=began, answered=time.time())
     async for answer in _views(connection):
         yield answer
@@ -124,25 +124,17 @@ async def _views(connection: Any) -> AsyncIterator[Checked]:
 
 async def _service(connection: Any, login: LoginUrl, *, role_prefix: str) -> str | Checked:
     """The group that the login is a member of, or what is wrong with that."""
-    rows = await connection.fetch(
-        "select s.name, r.oid is not null as known,"
-        " r.oid is not null and pg_catalog.pg_has_role(session_user, r.oid, 'member') as member"
-        " from unnest($1::text[]) s (name) left join pg_catalog.pg_roles r on r.rolname = $2::text || s.name",
-        list(SERVICES),
-        role_prefix,
-    )
-    known = [row["name"] for row in rows if row["known"]]
-    member = [row["name"] for row in rows if row["member"]]
-    database = await connection.fetchval("select pg_catalog.current_database()::text")
-    if not known:
+    groups = await session.groups(connection, SERVICES, role_prefix=role_prefix)
+    member = groups.member
+    if not groups.known:
         return failed(
             "schema",
             f"the server has no role {role_prefix}{login.service or 'webhook'}: run nexus-auth migrate on database"
-            f" {database} with the owner's URL, or set NEXUS_AUTH_ROLE_PREFIX",
+            f" {await session.database(connection)} with the owner's URL, or set NEXUS_AUTH_ROLE_PREFIX",
             code=DATABASE,
         )
-    user = await connection.fetchval("select session_user::text")
-    if await connection.fetchval("select rolsuper from pg_catalog.pg_roles where rolname = session_user"):
+    user = await session.login(connection)
+    if await session.is_superuser(connection):
         said = f"{user} is a superuser; give the service a login that is a member of one group only"
         return failed("role and rights", said, code=DATABASE)
     wanted = login.service
@@ -158,11 +150,8 @@ async def _service(connection: Any, login: LoginUrl, *, role_prefix: str) -> str
 
 
 async def _settings(connection: Any) -> str:
-    row = await connection.fetchrow(
-        "select current_setting('synchronous_commit') as durable, current_setting('fsync') as fsync,"
-        " current_setting('transaction_isolation') as isolation"
-    )
-    return f"synchronous_commit {row['durable']}, {row['isolation']}, fsync {row['fsync']}"
+    now = await session.settings(connection)
+    return f"synchronous_commit {now.durable}, {now.isolation}, fsync {now.fsync}"
 
 
 def _server(connection: Any) -> str:
