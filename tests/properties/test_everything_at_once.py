@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import hypothesis
+import pytest
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
@@ -114,6 +115,7 @@ def rows(mirror: Mirror) -> Mirror:
     return replace(mirror, objects={})
 
 
+@pytest.mark.timeout(900)  # many examples, on a machine that may be busy
 def test_everything_at_once(pair: Pair) -> None:
     reached = Reached()
 

@@ -227,6 +227,7 @@ def twice(what: str, *numbers: range) -> dict[str, Any]:
 @example(**twice("event", range(7), range(7, 14), range(14, 30)))
 @example(**twice("bury", range(4), range(1, 3), range(1)))
 @example(**twice("event", range(4), range(1, 3), range(1)))
+@pytest.mark.timeout(900)  # many examples, on a machine that may be busy
 @given(
     users=st.integers(0, 30),
     organizations=st.integers(0, 8),

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ async def tell(world: World, receiver: Receiver, story: list[Any]) -> None:
     await told.end()
 
 
+@pytest.mark.timeout(900)  # many examples, on a machine that may be busy
 @settings(suppress_health_check=list(HealthCheck))
 @given(story=st.lists(steps, max_size=14), behaviour=variants)
 def test_one_quiet_full_sweep_ends_in_what_clerk_has(
