@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from nexus_auth.store import session
 from nexus_auth.store.inbox import Selection, count, unknown
 from nexus_auth.store.instance import holder
 from nexus_auth.store.replay import FOREIGN, Replayed
@@ -44,7 +45,7 @@ async def _replay(settings: CliSettings, *, selection: Selection, dry_run: bool,
     try:
         async with connected(settings) as connection:
             instance_id = await _instance(connection, expected=settings.clerk_instance_id)
-            now = await connection.fetchval("select now()")
+            now = await session.clock(connection)
             selection = replace(selection, until=min(selection.until or now, now))
             missing = await unknown(connection, selection=selection)
             with progress("replayed", total=await count(connection, selection=selection)) as advance:

@@ -198,8 +198,10 @@ begin
   if true = any (v_fresh) then
     v_kept := clerk_private.hold_deletions(p_deliveries, v_changes);
     v_outcomes := clerk_private.apply(v_kept);
-    perform clerk_private.hold_replaced(p_deliveries, v_kept, v_outcomes);
-    if v_kept is distinct from v_changes then
+    if 'created' = any (v_outcomes) then
+      perform clerk_private.hold_replaced(p_deliveries, v_kept, v_outcomes);
+    end if;
+    if exists (select from unnest(v_changes) c where c.buried_by is not null) then  -- only deletions are held
       v_outcomes := (
         select array_agg(case when c.kind is not null and v_kept[c.ordinality] is null then 'held' else v_outcomes[c.ordinality] end
           order by c.ordinality)
